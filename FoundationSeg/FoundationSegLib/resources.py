@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the extension's shared data (model catalogue, weights, terminology, ...) lies.
 
-The same package runs from three layouts: a checkout (`<root>/FoundationSeg/FoundationSegLib` beside `<root>/Resources`),
+The same package runs from three layouts: a checkout (`<root>/FoundationSeg/FoundationSegLib`, `<root>/Resources`),
 installed in 3D Slicer (`qt-scripted-modules/FoundationSegLib` beside `qt-scripted-modules/Resources`), and a wheel
 (`FoundationSegLib/Resources`).
 """
@@ -29,5 +29,5 @@ def resource_folder(name: str) -> Path:
         if folder.is_dir():
             return folder
     raise FoundationSegError(
-        f'The folder "Resources/{name}" of FoundationSeg is missing from this installation; install the extension again.'
+        f"The folder Resources/{name} is missing from this installation of FoundationSeg; install the extension again."
     )

@@ -21,8 +21,9 @@ import numpy.typing as npt
 
 from .atomic import atomic_output
 from .errors import OutputError, SegmentationFileError, VolumeError
-from .sitk_files import existing_path, read_image
+from .formats.sitk_files import read_image
 from .volume import LPS_RAS, FloatArray, Volume, lps_matrix_to_ras
+from .volume_io import file_head
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -112,14 +113,15 @@ def read_segmentation(path: str | os.PathLike[str]) -> SegmentationFile:
     Raises:
         SegmentationFileError: if it is missing, damaged, or holds no 3-D segmentation.
     """
+    source = Path(path)
     try:
-        image = read_image(existing_path(path))
+        if not file_head(source).startswith(b"NRRD"):
+            raise VolumeError(f"The file is not a 3D Slicer segmentation; choose a {SUFFIX} file.")
+        image = read_image(source, "NrrdImageIO")
+        if image.GetDimension() != 3:
+            raise VolumeError(f"The file does not hold a 3-D segmentation; choose a {SUFFIX} file.")
     except VolumeError as error:
-        raise SegmentationFileError(str(error)) from error
-    if image.GetDimension() != 3:
-        raise SegmentationFileError(
-            f"The segmentation file {os.fspath(path)} is not three-dimensional; choose a {SUFFIX} file."
-        )
+        raise SegmentationFileError(f"{source}: {error}") from error
     import SimpleITK as sitk
 
     labels = sitk.GetArrayViewFromImage(image)
@@ -129,7 +131,7 @@ def read_segmentation(path: str | os.PathLike[str]) -> SegmentationFile:
         records = [_record(fields, layers, index) for index, fields in sorted(_fields_by_segment(image).items())]
     except (ValueError, IndexError) as error:
         raise SegmentationFileError(
-            f"The segment descriptions in {os.fspath(path)} are damaged; save the segmentation again from its source."
+            f"{source}: The descriptions of its segments are damaged; save the segmentation again from its source."
         ) from error
     k, j, i = layers.shape[:3]
     return SegmentationFile(lps_matrix_to_ras(directions, image.GetOrigin()), (k, j, i), records)
@@ -224,7 +226,7 @@ def _extent(boxes: Sequence[Box | None]) -> list[int]:
 
 
 def _serialised_geometry(volume: Volume) -> str:
-    """Slicer's form of an image geometry: the matrix by rows, then the extent; it is in RAS whatever the file's frame."""
+    """Slicer's form of an image geometry: the matrix (always to RAS) by rows, then the extent."""
     k, j, i = volume.shape
     numbers = [*(f"{value:.17g}" for value in volume.ijk_to_ras.ravel()), *map(str, (0, i - 1, 0, j - 1, 0, k - 1))]
     return ";".join(numbers) + ";"

@@ -69,12 +69,9 @@ class Volume:
         import SimpleITK as sitk
 
         if image.GetNumberOfComponentsPerPixel() != 1:
-            raise VolumeError(
-                f"The image has {image.GetNumberOfComponentsPerPixel()} values per voxel (colour or vector data); "
-                "convert it to one grey value per voxel first."
-            )
+            raise components_error(image.GetNumberOfComponentsPerPixel())
         if image.GetDimension() != 3:
-            raise VolumeError(_dimension_message(image.GetDimension()))
+            raise dimension_error(image.GetDimension())
         directions = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
         return cls(sitk.GetArrayFromImage(image), lps_matrix_to_ras(directions, image.GetOrigin()), modality)
 
@@ -109,7 +106,7 @@ class Volume:
     @cached_property
     def ras_to_ijk(self) -> FloatArray:
         """Inverse of `ijk_to_ras`, read-only."""
-        return _read_only(np.linalg.inv(self.ijk_to_ras))
+        return _read_only(np.linalg.inv(self.ijk_to_ras).astype(np.float64))
 
     @cached_property
     def bounds_ras(self) -> FloatArray:
@@ -159,40 +156,46 @@ def checked_matrix(matrix: npt.ArrayLike) -> FloatArray:
             "The image's position in space is not a 4x4 affine matrix of finite numbers; correct the image header."
         )
     spacing = np.linalg.norm(result[:3, :3], axis=0)
-    if not (spacing > 0).all():
-        raise VolumeError(
-            f"The image's voxel spacing (i, j, k) is {_numbers(spacing)} mm; each must be greater than zero, so correct "
-            "the image header."
-        )
+    check_spacing(spacing)
     if abs(np.linalg.det(result[:3, :3] / spacing)) < _MIN_DIRECTION_DETERMINANT:
         raise VolumeError(
-            "The image's three axis directions lie in one plane, so its voxels have no volume; correct the image header."
+            "The image's three axis directions lie in one plane, so its voxels have no volume; correct its header."
         )
     return _read_only(result + 0.0)
+
+
+def check_spacing(spacing: npt.ArrayLike) -> None:
+    """VolumeError unless the three spacings (i, j, k; mm) that a header states are greater than zero."""
+    values = np.asarray(spacing, dtype=np.float64)
+    if not ((values > 0) & np.isfinite(values)).all():
+        stated = ", ".join(f"{value:g}" for value in values)
+        raise VolumeError(
+            f"The image's voxel spacing (i, j, k) is {stated} mm; each must be greater than 0, so correct its header."
+        )
 
 
 def checked_voxels(array: npt.ArrayLike) -> npt.NDArray[Any]:
     """Voxels (k, j, i) in one of the kept types, C-contiguous and read-only; VolumeError if unfit to be segmented."""
     voxels = np.asarray(array)
     if voxels.ndim != 3:
-        raise VolumeError(_dimension_message(voxels.ndim))
+        raise dimension_error(voxels.ndim)
     if min(voxels.shape) < MIN_VOXELS_PER_AXIS:
         size = " x ".join(str(n) for n in voxels.shape[::-1])
         raise VolumeError(
-            f"The image has {size} voxels (i x j x k); a volume needs at least {MIN_VOXELS_PER_AXIS} along each axis, so "
-            "choose a 3-D image."
+            f"The image has {size} voxels (i x j x k); a volume needs at least {MIN_VOXELS_PER_AXIS} along each axis, "
+            "so choose a 3-D image."
         )
     voxels = np.ascontiguousarray(_kept_dtype(voxels))
     low, high = voxels.min(), voxels.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         count = voxels.size - int(np.count_nonzero(np.isfinite(voxels)))
         raise VolumeError(
-            f"The image has {count} of {voxels.size} voxels that are not finite (NaN or infinite); correct it, or read it "
+            f"{count} of the image's {voxels.size} voxels are not finite (NaN or infinite); correct them, or read it "
             'with nonfinite="minimum" to replace them with the least finite value.'
         )
     if low == high:
         raise VolumeError(
-            f"Every voxel of the image has the same value ({low:g}), so nothing can be told apart; choose another image."
+            f"Every voxel of the image has the value {low:g}, so nothing can be told apart; choose another image."
         )
     # A view, so that the caller's own array stays writable.
     voxels = voxels.view()
@@ -228,19 +231,23 @@ def _kept_dtype(voxels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     raise VolumeError(f"The image's voxel type ({voxels.dtype}) is not a real number; convert it to numbers first.")
 
 
-def _dimension_message(dimensions: int) -> str:
+def dimension_error(dimensions: int) -> VolumeError:
+    """The error for an image that has not three dimensions."""
     advice = "split a time series into single volumes" if dimensions > 3 else "choose a 3-D image"
-    return f"The image has {dimensions} dimensions and a volume has 3; {advice}."
+    return VolumeError(f"The image has {dimensions} dimensions and a volume has 3; {advice}.")
+
+
+def components_error(components: int | str = "several") -> VolumeError:
+    """The error for an image with more than one value per voxel."""
+    return VolumeError(
+        f"The image has {components} values per voxel (colour or vector data); convert it to one grey value per voxel."
+    )
 
 
 def _apply(matrix: FloatArray, points: npt.ArrayLike) -> FloatArray:
     vectors = np.asarray(points, dtype=np.float64)
     result: FloatArray = vectors @ matrix[:3, :3].T + matrix[:3, 3]
     return result
-
-
-def _numbers(values: npt.ArrayLike) -> str:
-    return ", ".join(f"{v:g}" for v in np.ravel(values))
 
 
 def _read_only(array: FloatArray) -> FloatArray:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import VolumeError
+from ..errors import VolumeError
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -28,20 +28,8 @@ def quiet_itk() -> Iterator[None]:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 
 
-def existing_path(path: str | os.PathLike[str]) -> Path:
-    """The path, or VolumeError if nothing is there, it may not be read, or it is an empty file."""
-    result = Path(path)
-    if not result.exists():
-        raise VolumeError(f"There is no file or folder {result}; check the path.")
-    if not os.access(result, os.R_OK):
-        raise VolumeError(f"{result} may not be read; check its permissions.")
-    if result.is_file() and result.stat().st_size == 0:
-        raise VolumeError(f"The file {result} is empty; copy it again from its source.")
-    return result
-
-
-def read_image(path: Path, image_io: str = "") -> sitk.Image:
-    """One image file, whatever its dimension and pixel type; VolumeError if ITK cannot read it whole."""
+def read_image(path: Path, image_io: str) -> sitk.Image:
+    """One image file through the named ITK reader, whatever its dimension; VolumeError if it cannot be read whole."""
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
@@ -49,9 +37,9 @@ def read_image(path: Path, image_io: str = "") -> sitk.Image:
     reader.SetFileName(os.fspath(path))
     with quiet_itk():
         try:
-            return reader.Execute()
+            image: sitk.Image = reader.Execute()
+            return image
         except (RuntimeError, MemoryError) as error:
             raise VolumeError(
-                f"The image file {path} cannot be read: it is damaged, cut short, or of another kind than "
-                "its name says; copy or export it again."
+                "The file is damaged, cut short, or written in a way that is not supported; copy or export it again."
             ) from error
