@@ -306,7 +306,7 @@ def _read_pixels(slices: Sequence[_Slice], stack: Stack) -> npt.NDArray[Any]:
                 image = read_image(plane.path, "GDCMImageIO")
             except VolumeError as error:
                 raise VolumeError(
-                    f"The pixels of the DICOM image {index + 1} of {len(slices)} cannot be read (damaged, or compressed "
+                    f"The pixels of the DICOM image {index + 1} of {len(slices)} cannot be read (damaged or compressed "
                     "in an unsupported way); copy or export the series again."
                 ) from error
             opened = plane.path, sitk.GetArrayFromImage(image)

@@ -97,9 +97,8 @@ def write_segmentation(path: str | os.PathLike[str], volume: Volume, records: Se
         "voxels": layers[0].T if len(layers) == 1 else np.stack(layers, axis=-1).T,
         "ijkToLPS": LPS_RAS @ volume.ijk_to_ras,
         "containedRepresentationNames": ["Binary labelmap"],
-        "conversionParameters": [
-            {"name": "Reference image geometry", "value": _serialised_geometry(volume), "description": ""}
-        ],
+        # Not slicerio's "conversionParameters": it leaves out the final separator, without which Slicer reads none.
+        "Segmentation_ConversionParameters": f"Reference image geometry|{_serialised_geometry(volume)}|&",
         "segments": list(_segment_fields(records, boxes, placement)),
     }
     with atomic_output(target) as file:
