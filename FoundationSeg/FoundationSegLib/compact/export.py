@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turns a training checkpoint into the files that are shipped: `python -m FoundationSegLib.compact.export RUN OUT`.
+
+One safetensors file (half precision) holds the weights; the two ONNX graphs refer to its bytes as external data and cast
+them to single precision when they are loaded. So the torch twin and the ONNX graphs cannot drift apart, and the weights
+take their space once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import struct
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import TensorProto, helper
+from safetensors.torch import load_file, save_file
+
+from .network import CompactConfig, CompactNetwork
+
+GRID_SIZE = 64
+WEIGHTS = "compact.safetensors"
+ENCODER = "compact_encoder.onnx"
+DECODER = "compact_decoder.onnx"
+_FEATURES = ["f2", "f4", "f8", "f16"]
+_EXTERNAL_FROM = 2048  # elements; smaller tensors are written into the graph
+
+
+def load_network(weights: Path) -> CompactNetwork:
+    """The torch twin of the shipped model, in single precision and evaluation mode."""
+    net = CompactNetwork(CompactConfig())
+    net.load_state_dict({name: tensor.float() for name, tensor in load_file(weights).items()})
+    return net.eval()
+
+
+def _offsets(weights: Path) -> dict[str, tuple[int, int, list[int]]]:
+    """Byte offset, length and shape of every tensor in a safetensors file."""
+    with weights.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    start = 8 + length
+    return {
+        name: (start + entry["data_offsets"][0], entry["data_offsets"][1] - entry["data_offsets"][0], entry["shape"])
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }
+
+
+def _refer_to_weights(graph_file: Path, prefix: str, weights: Path) -> None:
+    """Replaces the large tensors of a graph by references into the safetensors file."""
+    model = onnx.load(graph_file)
+    offsets = _offsets(weights)
+    kept, casts = [], []
+    for tensor in model.graph.initializer:
+        place = offsets.get(prefix + tensor.name)
+        count = 1
+        for n in tensor.dims:
+            count *= n
+        if place is None or count < _EXTERNAL_FROM or list(tensor.dims) != place[2]:
+            kept.append(tensor)
+            continue
+        half = TensorProto(name=tensor.name + ".half", data_type=TensorProto.FLOAT16, dims=tensor.dims)
+        half.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", weights.name), ("offset", place[0]), ("length", place[1])):
+            half.external_data.add(key=key, value=str(value))
+        kept.append(half)
+        casts.append(helper.make_node("Cast", [half.name], [tensor.name], to=TensorProto.FLOAT))
+    nodes = list(model.graph.node)
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.initializer.extend(kept)
+    model.graph.node.extend([*casts, *nodes])
+    model.doc_string = ""
+    onnx.save(model, graph_file)
+
+
+def export(checkpoint: Path, out: Path, grid_size: int = GRID_SIZE) -> None:
+    """Writes the weights and both graphs for a fixed grid into `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    state = torch.load(checkpoint, weights_only=True)["mean"]
+    weights = out / WEIGHTS
+    save_file({name: tensor.half().contiguous() for name, tensor in state.items()}, weights)
+    net = load_network(weights)
+    n = grid_size
+    image = torch.randn(1, net.config.image_channels, n, n, n)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer warns of shapes that are constant here on purpose
+        features = net.encoder(image)
+        torch.onnx.export(
+            net.encoder, (image,), out / ENCODER, opset_version=17, dynamo=False, input_names=["image"], output_names=_FEATURES
+        )
+        points, labels = torch.rand(1, 3, 3) * n, torch.tensor([[1, 0, -1]])
+        box, mask = torch.zeros(1, 1, n // 2, n // 2, n // 2), torch.zeros(1, 1, n, n, n)
+        torch.onnx.export(
+            net.decoder,
+            (image, *features, points, labels, box, mask),
+            out / DECODER,
+            opset_version=17,
+            dynamo=False,
+            input_names=["image", *_FEATURES, "point_coords", "point_labels", "box", "mask_input"],
+            output_names=["logits", "iou"],
+            dynamic_axes={"point_coords": {1: "points"}, "point_labels": {1: "points"}},
+        )
+    _refer_to_weights(out / ENCODER, "encoder.", weights)
+    _refer_to_weights(out / DECODER, "decoder.", weights)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="folder of a training run")
+    parser.add_argument("out", type=Path, help="folder for the shipped files")
+    arguments = parser.parse_args()
+    export(arguments.run / "checkpoint.pt", arguments.out)
+
+
+if __name__ == "__main__":
+    main()
