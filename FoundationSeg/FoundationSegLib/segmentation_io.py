@@ -14,19 +14,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from .atomic import atomic_output
 from .errors import OutputError, SegmentationFileError, VolumeError
-from .formats.sitk_files import read_image
-from .volume import LPS_RAS, FloatArray, Volume, lps_matrix_to_ras
+from .formats.nrrd import nrrd_geometry, nrrd_header, nrrd_voxels
+from .volume import LPS_RAS, FloatArray, Volume
 from .volume_io import file_head
-
-if TYPE_CHECKING:
-    import SimpleITK as sitk
 
 BoolArray = npt.NDArray[np.bool_]
 Box = tuple[slice, slice, slice]
@@ -116,24 +113,22 @@ def read_segmentation(path: str | os.PathLike[str]) -> SegmentationFile:
     try:
         if not file_head(source).startswith(b"NRRD"):
             raise VolumeError(f"The file is not a 3D Slicer segmentation; choose a {SUFFIX} file.")
-        image = read_image(source, "NrrdImageIO")
-        if image.GetDimension() != 3:
-            raise VolumeError(f"The file does not hold a 3-D segmentation; choose a {SUFFIX} file.")
+        header = nrrd_header(source)
+        matrix, _ = nrrd_geometry(header)
+        labels = nrrd_voxels(source, header)
     except VolumeError as error:
         raise SegmentationFileError(f"{source}: {error}") from error
-    import SimpleITK as sitk
-
-    labels = sitk.GetArrayViewFromImage(image)
-    layers = labels if labels.ndim == 4 else labels[..., np.newaxis]
-    directions = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+    layers = labels[..., np.newaxis] if labels.ndim == 3 else labels
+    if layers.ndim != 4:
+        raise SegmentationFileError(f"{source}: The file does not hold a 3-D segmentation; choose a {SUFFIX} file.")
     try:
-        records = [_record(fields, layers, index) for index, fields in sorted(_fields_by_segment(image).items())]
+        records = [_record(fields, layers, index) for index, fields in sorted(_fields_by_segment(header.keys).items())]
     except (ValueError, IndexError) as error:
         raise SegmentationFileError(
             f"{source}: The descriptions of its segments are damaged; save the segmentation again from its source."
         ) from error
     k, j, i = layers.shape[:3]
-    return SegmentationFile(lps_matrix_to_ras(directions, image.GetOrigin()), (k, j, i), records)
+    return SegmentationFile(matrix, (k, j, i), records)
 
 
 def _check_records(records: Sequence[SegmentRecord], shape: tuple[int, int, int]) -> None:
@@ -236,12 +231,12 @@ def _distinct_color(index: int) -> tuple[float, float, float]:
     return colorsys.hsv_to_rgb((0.05 + index * _GOLDEN_RATIO) % 1.0, 0.6, 0.9)
 
 
-def _fields_by_segment(image: sitk.Image) -> dict[int, dict[str, str]]:
+def _fields_by_segment(keys: Mapping[str, str]) -> dict[int, dict[str, str]]:
     """The header's Segment<n>_<field> entries, by n."""
     result: dict[int, dict[str, str]] = {}
-    for key in image.GetMetaDataKeys():
+    for key, value in keys.items():
         if match := _SEGMENT_KEY.fullmatch(key):
-            result.setdefault(int(match[1]), {})[match[2]] = image.GetMetaData(key)
+            result.setdefault(int(match[1]), {})[match[2]] = value
     return result
 
 

@@ -6,6 +6,7 @@ Not through ITK: it takes compressed voxels that are cut short or damaged for go
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,12 @@ def read_metaimage(path: Path) -> RawVolume:
     source = fields[_LAST_KEY]
     if source.upper() != "LOCAL":
         data, offset = _detached(path, source)
-    size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    size = math.prod(shape) * dtype.itemsize
     if _flag(fields, "CompressedData"):
         data, offset = inflate(memoryview(data)[offset:], size, ZLIB), 0
-    elif (header_size := int(fields.get("HeaderSize", "0"))) != 0:
+    elif skip := _numbers(fields, "HeaderSize"):
         # -1 says that the voxels are the end of the file.
-        offset = len(data) - size if header_size < 0 else offset + header_size
+        offset = len(data) - size if skip[0] < 0 else offset + int(skip[0])
     return RawVolume(voxels(data, offset, dtype, shape), matrix, modality_from_metadata(fields))
 
 

@@ -7,6 +7,7 @@ sform, and refuses a sheared one.
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ def read_nifti(path: Path) -> RawVolume:
     dtype = _dtype(header)
     matrix, warnings = _geometry(header)
     if compressed:
-        size = header.vox_offset + int(np.prod(shape, dtype=object)) * dtype.itemsize
+        size = header.vox_offset + math.prod(shape) * dtype.itemsize
         data = inflate(data, size, GZIP)
     return RawVolume(_scaled(voxels(data, header.vox_offset, dtype, shape), header), matrix, None, warnings)
 

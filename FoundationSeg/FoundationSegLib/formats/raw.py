@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ ZLIB = zlib.MAX_WBITS
 GZIP = zlib.MAX_WBITS | 16
 # Deflate cannot compress better than this, so that a header which claims more is not worth any memory.
 _MAX_DEFLATE_RATIO = 1032
+# So many bytes behind the voxels are decompressed to reach the checksum.
+_MAX_BEYOND = 1 << 20
 # Keys under which writers keep the modality: by hand, ITK's and SimpleITK's DICOM tags.
 _MODALITY_KEYS = ("modality", "0008|0060", "dicom_0008_0060")
 _MODALITIES = {code: code for code in ("CT", "MR", "PT", "US", "NM", "XA", "MG")} | {"MRI": "MR", "PET": "PT"}
@@ -47,8 +50,10 @@ def inflate(data: bytes | memoryview, size: int, wbits: int) -> bytes:
             stream = zlib.decompressobj(wbits)
             parts.append(stream.decompress(data, missing))
             missing -= len(parts[-1])
-            # One byte more reaches the checksum behind the data, if the file has it.
-            stream.decompress(stream.unconsumed_tail, 1)
+            # Going on to the end of the stream has its checksum compared; without an end it is cut short.
+            stream.decompress(stream.unconsumed_tail, _MAX_BEYOND)
+            if not stream.eof and not stream.unconsumed_tail:
+                raise cut_short(size, size - missing)
             data = stream.unused_data
     except zlib.error as error:
         raise VolumeError("The file's compressed voxels are damaged; copy or export it again.") from error
@@ -57,11 +62,9 @@ def inflate(data: bytes | memoryview, size: int, wbits: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def voxels(
-    data: bytes | memoryview, offset: int, dtype: np.dtype[Any], shape: tuple[int, int, int]
-) -> npt.NDArray[Any]:
-    """Voxels (k, j, i) without a copy; VolumeError if there are too few bytes."""
-    size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+def voxels(data: bytes | memoryview, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Voxels without a copy; VolumeError if there are too few bytes."""
+    size = math.prod(shape) * dtype.itemsize
     if offset < 0 or len(data) - offset < size:
         raise cut_short(size, max(len(data) - max(offset, 0), 0))
     return np.frombuffer(data, dtype, count=size // dtype.itemsize, offset=offset).reshape(shape)
