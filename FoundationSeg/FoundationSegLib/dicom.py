@@ -311,4 +311,12 @@ def _read_pixels(slices: Sequence[_Slice], stack: Stack) -> npt.NDArray[Any]:
                 ) from error
             opened = plane.path, sitk.GetArrayFromImage(image)
         planes[index] = opened[1][plane.frame]
-    return np.stack([planes[index] for index in stack.order])
+    return _narrowed(np.stack([planes[index] for index in stack.order]))
+
+
+def _narrowed(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """CT in 16 bits where it fits: GDCM widens 16 stored bits with an intercept to 32, whatever the values are."""
+    limits = np.iinfo(np.int16)
+    if array.dtype == np.int32 and limits.min <= array.min() and array.max() <= limits.max:
+        return array.astype(np.int16)
+    return array

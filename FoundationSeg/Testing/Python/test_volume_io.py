@@ -34,13 +34,13 @@ from image_files import (
 )
 
 WRITERS = {
-    "raw.nrrd": lambda voxels, matrix: nrrd_bytes(voxels, matrix),
+    "raw.nrrd": nrrd_bytes,
     "gzip.nrrd": lambda voxels, matrix: nrrd_bytes(voxels, matrix, encoding="gzip"),
     "ras.nrrd": lambda voxels, matrix: nrrd_bytes(voxels, matrix, space="right-anterior-superior"),
-    "plain.mha": lambda voxels, matrix: metaimage_bytes(voxels, matrix),
+    "plain.mha": metaimage_bytes,
     "compressed.mha": lambda voxels, matrix: metaimage_bytes(voxels, matrix, compressed=True),
     "bigendian.mha": lambda voxels, matrix: metaimage_bytes(voxels, matrix, big_endian=True),
-    "one.nii": lambda voxels, matrix: nifti_bytes(voxels, matrix),
+    "one.nii": nifti_bytes,
     "one.nii.gz": lambda voxels, matrix: gzip.compress(nifti_bytes(voxels, matrix)),
     "two.nii": lambda voxels, matrix: nifti_bytes(voxels, matrix, version=2),
     "bigendian.nii": lambda voxels, matrix: nifti_bytes(voxels, matrix, order=">"),
