@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scene layer: MRML nodes to the engine's volumes and prompts, and masks back into segments as Slicer would edit them.
+"""The scene layer: from MRML nodes to the engine's volumes and prompts, and back to segments, edited as Slicer does.
 
 Everything here works without a window. Positions are world RAS millimetres, with all parent transforms applied; arrays
 are (k, j, i) on the grid of the volume node.
@@ -19,7 +19,7 @@ import vtk
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from .errors import OutputError, PromptError, VolumeError
-from .prompts import Box, Lasso, Point, Prompt, Round, Scribble, rounds_from_list
+from .prompts import Box, Lasso, Point, Prompt, Round, Scribble, Vector, rounds_from_list
 from .region import Box3
 from .session import PROMPTS_TAG, PROVENANCE_TAG
 from .terminology import lookup
@@ -55,13 +55,13 @@ def volumeKey(volumeNode: Any) -> tuple[Any, ...]:
 
 
 def ijkToWorld(volumeNode: Any) -> npt.NDArray[np.float64]:
-    """4x4 float64: voxel index (i, j, k, 1) of a volume node to world RAS mm. VolumeError under a non-linear transform."""
+    """4x4 float64: voxel index (i, j, k, 1) to world RAS mm. VolumeError under a non-linear transform."""
     toWorld = vtk.vtkMatrix4x4()
     parent = volumeNode.GetParentTransformNode()
     if parent is not None and not parent.GetMatrixTransformToWorld(toWorld):
         raise VolumeError(
-            f'"{volumeNode.GetName()}" is under a non-linear transform; harden the transform on the volume first, which '
-            "resamples it."
+            f'"{volumeNode.GetName()}" is under a non-linear transform; harden the transform on the volume first '
+            "(that resamples it)."
         )
     toNode = vtk.vtkMatrix4x4()
     volumeNode.GetIJKToRASMatrix(toNode)
@@ -73,7 +73,9 @@ def _checkVolumeNode(volumeNode: Any) -> None:
         raise VolumeError("No volume is selected; choose one.")
     name = volumeNode.GetName()
     if not volumeNode.IsA("vtkMRMLScalarVolumeNode"):
-        raise VolumeError(f'"{name}" is not a scalar volume; choose a grey-value image (of a sequence, its proxy volume).')
+        raise VolumeError(
+            f'"{name}" is not a scalar volume; choose a grey-value image (of a sequence: its proxy node).'
+        )
     if volumeNode.IsA("vtkMRMLLabelMapVolumeNode"):
         raise VolumeError(f'"{name}" is a label map, not an image; choose the image that it was drawn on.')
     image = volumeNode.GetImageData()
@@ -81,11 +83,11 @@ def _checkVolumeNode(volumeNode: Any) -> None:
         raise VolumeError(f'"{name}" has no voxels; load its image again or choose another volume.')
     if image.GetNumberOfScalarComponents() != 1:
         raise VolumeError(
-            f'"{name}" has {image.GetNumberOfScalarComponents()} values per voxel (colour, vector or several time points); '
+            f'"{name}" has {image.GetNumberOfScalarComponents()} values per voxel (colour, vector or time series); '
             "choose a volume with one grey value per voxel."
         )
     if any(image.GetExtent()[::2]):
-        raise VolumeError(f'The voxel indices of "{name}" do not start at 0; crop it again with the Crop Volume module.')
+        raise VolumeError(f'The voxel indices of "{name}" do not start at 0; crop it again with Crop Volume.')
 
 
 def _modality(volumeNode: Any) -> str | None:
@@ -115,7 +117,7 @@ def promptsFromMarkups(markupsNode: Any, positive: bool = True) -> tuple[Prompt,
         return (_box(markupsNode, positive),)
     if markupsNode.IsA("vtkMRMLMarkupsCurveNode"):
         return (_curve(markupsNode, positive),)
-    raise PromptError(f'"{markupsNode.GetName()}" cannot be a prompt; use points, a ROI, an open curve or a closed curve.')
+    raise PromptError(f'"{markupsNode.GetName()}" cannot be a prompt; use points, a ROI, or an open or closed curve.')
 
 
 def _placedPoints(markupsNode: Any) -> list[int]:
@@ -128,7 +130,7 @@ def _points(node: Any, positive: bool) -> tuple[Prompt, ...]:
     signs = {"positive": True, "negative": False}
     return tuple(
         Point(
-            ras=tuple(node.GetNthControlPointPositionWorld(index)),
+            ras=_vector(node.GetNthControlPointPositionWorld(index)),
             positive=signs.get(node.GetNthControlPointDescription(index).strip().lower(), positive),
         )
         for index in _placedPoints(node)
@@ -145,9 +147,9 @@ def _box(node: Any, positive: bool) -> Prompt:
     axes = (toWorld[:3, :3] / lengths).T
     centre = axes @ toWorld[:3, 3]
     return Box(
-        ras_min=tuple((centre - size / 2).tolist()),
-        ras_max=tuple((centre + size / 2).tolist()),
-        axes=tuple(tuple(row) for row in axes.tolist()),
+        ras_min=_vector(centre - size / 2),
+        ras_max=_vector(centre + size / 2),
+        axes=(_vector(axes[0]), _vector(axes[1]), _vector(axes[2])),
         positive=positive,
     )
 
@@ -158,11 +160,16 @@ def _curve(node: Any, positive: bool) -> Prompt:
     placed = len(_placedPoints(node))
     if placed < needed:
         raise PromptError(f'The curve "{node.GetName()}" has {placed} points and needs {needed}; place more.')
-    points = vtk_to_numpy(node.GetCurvePointsWorld().GetData()).astype(np.float64)
-    if closed and np.array_equal(points[0], points[-1]):
-        points = points[:-1]
-    ras = tuple(tuple(point) for point in points.tolist())
-    return Lasso(points=ras, positive=positive) if closed else Scribble(points=ras, positive=positive)
+    points = tuple(_vector(point) for point in vtk_to_numpy(node.GetCurvePointsWorld().GetData()))
+    if not closed:
+        return Scribble(points=points, positive=positive)
+    # Slicer repeats the first point of a closed curve at its end.
+    return Lasso(points=points[:-1] if points[0] == points[-1] else points, positive=positive)
+
+
+def _vector(values: Any) -> Vector:
+    r, a, s = (float(value) for value in values)
+    return r, a, s
 
 
 # --- segments ---------------------------------------------------------------------------------------------------------
@@ -245,8 +252,8 @@ def provenance(segmentationNode: Any, segmentId: str) -> dict[str, Any]:
 class SegmentWriter:
     """Writes masks into the segments of one node through Slicer's own segment editing logic.
 
-    What a person set up in the Segment Editor holds here too: which neighbours may be overwritten, the editable area and
-    the editable intensity range. Adding voxels behaves as Paint does, removing them as Erase. In a scene where the
+    What a person set up in the Segment Editor holds here too: which neighbours may be overwritten, the editable area
+    and the editable intensity range. Adding voxels behaves as Paint does, removing them as Erase. In a scene where the
     Segment Editor was never opened nothing is overwritten and everything is editable.
 
     Each commit is one step of the undo history that :meth:`undo` and :meth:`redo` walk through, and of the Segment
@@ -305,8 +312,8 @@ class SegmentWriter:
         segment = _segment(self.segmentationNode, segmentId)
         if not self._logic.TrivialSetSourceRepresentationToBinaryLabelmap():
             raise OutputError(
-                f'"{self.segmentationNode.GetName()}" holds surfaces, not voxels; convert it to "Binary labelmap" in the '
-                "Segmentations module first."
+                f'"{self.segmentationNode.GetName()}" holds surfaces, not voxels; convert it to "Binary labelmap" in '
+                "the Segmentations module first."
             )
         _matchGrid(self.segmentationNode, volumeNode)
         before = segmentMask(self.segmentationNode, segmentId, volumeNode)[box]
@@ -332,8 +339,8 @@ class SegmentWriter:
             self._logic.Undo()
             segment.Modified()
             raise OutputError(
-                f'The result could not be written into the segment "{segment.GetName()}", which is unchanged ({error}); '
-                "check the masking settings of the Segment Editor and try again."
+                f'The result could not be written into the segment "{segment.GetName()}", which is unchanged '
+                f"({error}); check the masking settings of the Segment Editor and try again."
             ) from error
 
     def _modify(self, segmentId: str, voxels: Mask, box: Box3, mode: int) -> None:
@@ -381,13 +388,13 @@ class SegmentWriter:
         """Turn the errors that the logic only prints into an exception."""
         messages: list[str] = []
 
-        @vtk.calldata_type(vtk.VTK_STRING)
         def collect(caller: Any, event: str, message: str) -> None:
             # Where a segmentation stands in the subject hierarchy is not our concern (and needs the desktop).
             if "ubject hierarchy" not in message:
                 messages.append(message)
 
-        tag = self._logic.AddObserver(vtk.vtkCommand.ErrorEvent, collect)
+        observer = vtk.calldata_type(vtk.VTK_STRING)(collect)
+        tag = self._logic.AddObserver(vtk.vtkCommand.ErrorEvent, observer)
         try:
             yield
         finally:
@@ -399,7 +406,7 @@ class SegmentWriter:
 def _segment(segmentationNode: Any, segmentId: str) -> Any:
     segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
     if segment is None:
-        raise OutputError(f'"{segmentationNode.GetName()}" has no segment with the ID "{segmentId}"; choose another one.')
+        raise OutputError(f'"{segmentationNode.GetName()}" has no segment with the ID "{segmentId}"; choose another.')
     return segment
 
 

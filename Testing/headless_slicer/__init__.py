@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A 3D Slicer without its desktop, for tests: the real MRML classes of the ``slicer-core`` wheel, the rest stood in for.
+"""A 3D Slicer without its desktop, for tests: real MRML classes (``slicer-core``), the rest stood in for.
 
 :func:`start` makes ``slicer.mrmlScene``, ``slicer.app`` and the scripted-module classes usable in plain Python;
-``start(panel=True)`` adds PySide6 dressed up as ``qt``, ``ctk`` and the MRML widgets that our panels use. It proves that
-a module is wired correctly against real nodes. It proves nothing about PythonQt, threads or pixels, and a picture of
-such a panel is never to be called "3D Slicer".
+``start(panel=True)`` adds PySide6 dressed up as ``qt``, ``ctk`` and the MRML widgets that our panels use. It proves
+that a module is wired correctly against real nodes. It proves nothing about PythonQt, threads or pixels, and a picture
+of such a panel is never to be called "3D Slicer".
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stand-ins for what the ``slicer-core`` wheel lacks: ``slicer.app``, ``slicer.modules`` and the scripted-module classes.
+"""Stand-ins for what the ``slicer-core`` wheel lacks: ``slicer.app``, ``slicer.modules``, the scripted-module classes.
 
 Only what this repository's modules use is here, and everything else raises AttributeError, so that a call which the
 stand-in cannot honour fails the test instead of passing silently.

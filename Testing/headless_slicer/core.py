@@ -35,7 +35,8 @@ class MRMLCore:
         self.applicationLogic.SetMRMLScene(self.scene)
         self.applicationLogic.SetSliceLogics(vtk.vtkCollection())
         self.applicationLogic.SetViewLogics(vtk.vtkCollection())
-        for factory in (slicer.vtkMRMLThreeDViewDisplayableManagerFactory, slicer.vtkMRMLSliceViewDisplayableManagerFactory):
+        for view in ("ThreeD", "Slice"):
+            factory = getattr(slicer, f"vtkMRML{view}ViewDisplayableManagerFactory")
             factory.GetInstance().SetMRMLApplicationLogic(self.applicationLogic)
 
         self.logics: dict[str, Any] = {}

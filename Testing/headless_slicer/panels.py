@@ -75,7 +75,7 @@ def _give_manners(names: dict[str, Any]) -> None:
         # Setting QObject.connect has no effect: Shiboken looks its static and instance overloads up on its own.
         return _connect_by_name(self) if name == "connect" else original(self, name)
 
-    QtCore.QObject.__getattribute__ = getattribute  # type: ignore[method-assign]
+    setattr(QtCore.QObject, "__getattribute__", getattribute)  # noqa: B010  # mypy knows that it should not be done
 
 
 # --- widgets ----------------------------------------------------------------------------------------------------------
@@ -104,8 +104,8 @@ class ctkCollapsibleButton(QWidget):
 
     def paintEvent(self, event: QtGui.QPaintEvent) -> None:
         painter = QtGui.QPainter(self)
-        header = QtCore.QRect(0, 0, self.width, self.HEADER)  # a property by now, as everything in this process
-        painter.fillRect(header, self.palette.mid())
+        header = QtCore.QRect(0, 0, self.size.width(), self.HEADER)  # type: ignore[attr-defined]  # a property by now
+        painter.fillRect(header, QtGui.QPalette().mid())
         painter.drawText(header.adjusted(8, 0, -8, 0), Qt.AlignmentFlag.AlignVCenter, "▾ " + self._text)
 
 
@@ -211,7 +211,7 @@ class QUiLoader(QtUiTools.QUiLoader):
         for cls in STAND_INS:
             self.registerCustomWidget(cls)
 
-    def load(self, file: QtCore.QFile) -> QWidget:
+    def load(self, file: Any, parentWidget: QWidget | None = None) -> QWidget:
         root = ElementTree.fromstring(bytes(file.readAll().data()))
         used = {element.get("class", "") for element in root.iter("widget")}
         unknown = sorted(used - set(self.availableWidgets()))
@@ -224,12 +224,12 @@ class QUiLoader(QtUiTools.QUiLoader):
         buffer = QtCore.QBuffer()
         buffer.setData(ElementTree.tostring(root))
         buffer.open(QtCore.QIODevice.OpenModeFlag.ReadOnly)
-        widget = super().load(buffer)
+        widget = super().load(buffer, parentWidget)
         for connection in carried:
-            sender, signal, receiver, slot = (connection.findtext(t) or "" for t in ("sender", "signal", "receiver", "slot"))
-            named = {child.objectName: child for child in (widget, *widget.findChildren(QWidget))}
-            source, target = named[sender], named[receiver]
-            getattr(source, signal.partition("(")[0]).connect(getattr(target, slot.partition("(")[0]))
+            named = {child.property("objectName"): child for child in (widget, *widget.findChildren(QWidget))}
+            source, target = (named[connection.findtext(end)] for end in ("sender", "receiver"))
+            signal, slot = ((connection.findtext(end) or "").partition("(")[0] for end in ("signal", "slot"))
+            getattr(source, signal).connect(getattr(target, slot))
         return widget
 
 
@@ -247,7 +247,7 @@ def install(slicer: Any) -> None:
     folder = tempfile.mkdtemp(prefix="headless_slicer_settings_")
     QtCore.QSettings.setPath(QtCore.QSettings.Format.IniFormat, QtCore.QSettings.Scope.UserScope, folder)
     application = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["headless_slicer"])
-    application.setStyle("Fusion")
+    QtWidgets.QApplication.setStyle("Fusion")
 
     qt, ctk = ModuleType("qt"), ModuleType("ctk")
     for module in (QtCore, QtGui, QtWidgets):

@@ -32,7 +32,13 @@ def _run_child(item: pytest.Item) -> None:
     environment = {**os.environ, _CHILD: "1", "PANEL_PICTURES": str(pictures), "QT_QPA_PLATFORM": "offscreen"}
     try:
         child = subprocess.run(
-            command, cwd=item.config.rootpath, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT_S
+            command,
+            check=False,
+            cwd=item.config.rootpath,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TIME_LIMIT_S,
         )
     except subprocess.TimeoutExpired:
         pytest.fail(f"The panel did not finish within {TIME_LIMIT_S} s.", pytrace=False)

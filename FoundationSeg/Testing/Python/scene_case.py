@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of the scene layer share. They run in 3D Slicer as it is, and in plain Python on the slicer-core wheel."""
+"""What the tests of the scene layer share. They run in 3D Slicer, and in plain Python on the slicer-core wheel."""
 
 from __future__ import annotations
 
@@ -9,17 +9,13 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import slicer
+import vtk
 
-try:
-    import slicer
-except ImportError as error:
-    raise unittest.SkipTest("the slicer-core wheel is not installed") from error
 if not hasattr(slicer, "app"):
     import headless_slicer
 
     headless_slicer.start()
-
-import vtk
 
 SHAPE = (20, 24, 30)  # (k, j, i)
 
@@ -101,7 +97,7 @@ class SceneTestCase(unittest.TestCase):
         source, target = vtk.vtkPoints(), vtk.vtkPoints()
         for n, point in enumerate(np.random.default_rng(3).normal(size=(6, 3)) * 50):
             source.InsertNextPoint(point)
-            target.InsertNextPoint(point + (n, 0, -n))
+            target.InsertNextPoint(point + n * np.array((1, 0, -1)))
         warp.SetSourceLandmarks(source)
         warp.SetTargetLandmarks(target)
         warp.SetBasisToR()

@@ -13,11 +13,11 @@ from unittest import mock
 
 import numpy as np
 from bright_predictor import BrightPredictor
-from scene_case import MODULE_FILE, SHAPE, SceneTestCase, loadModule, obliqueMatrix, shearedTransform, slicer, vtk
 from FoundationSegLib import mrml
 from FoundationSegLib.errors import Cancelled, OutputError, PromptError, VolumeError
 from FoundationSegLib.predictor import CancelToken
 from FoundationSegLib.session import SegmentationSession
+from scene_case import MODULE_FILE, SHAPE, SceneTestCase, loadModule, obliqueMatrix, shearedTransform, slicer, vtk
 
 FoundationSeg = loadModule()
 
@@ -251,9 +251,9 @@ class FailureTest(LogicTestCase):
 
     def test_result_that_cannot_be_written(self) -> None:
         """The engine is a round ahead of the scene then, and has to be brought back."""
-        with mock.patch.object(mrml.SegmentWriter, "_modify", side_effect=MemoryError("full")):
-            with self.assertRaisesRegex(OutputError, "unchanged"):
-                self.segment()
+        full = mock.patch.object(mrml.SegmentWriter, "_modify", side_effect=MemoryError("full"))
+        with full, self.assertRaisesRegex(OutputError, "unchanged"):
+            self.segment()
         self.assertUnchangedAndUsable()
 
     def test_no_prompt(self) -> None:
@@ -310,7 +310,8 @@ class ApplyTest(LogicTestCase):
         self.assertEqual(mrml.segmentNames(self.parameters.segmentation), [])
 
     def test_says_what_is_missing(self) -> None:
-        for name, value, word in (("segmentName", " ", "Name"), ("positivePoints", None, "prompt"), ("volume", None, "volume")):
+        missing = (("segmentName", " ", "Name"), ("positivePoints", None, "prompt"), ("volume", None, "volume"))
+        for name, value, word in missing:
             setattr(self.parameters, name, value)
             with self.subTest(name), self.assertRaisesRegex(PromptError, word):
                 self.logic.apply(self.parameters)
@@ -339,12 +340,18 @@ class RequirementsTest(unittest.TestCase):
         names = {Requirement(line).name for line in lines}
         self.assertIn(FoundationSeg.REQUIRED_PACKAGE, names)
         self.assertFalse([line for line in lines if "==" in line])
+        project = MODULE_FILE.parents[1] / "pyproject.toml"
+        if project.is_file():  # in a checkout; the same packages as for pip, less what Slicer brings
+            import tomllib
+
+            declared = tomllib.loads(project.read_text("utf-8"))["project"]["dependencies"]
+            brought = ("numpy", "SimpleITK")
+            self.assertEqual(sorted(lines), sorted(line for line in declared if not line.startswith(brought)))
 
     def test_slicer_packaging_installs_where_it_exists(self) -> None:
         packaging = mock.Mock()
-        with mock.patch.dict(sys.modules, {"slicer.packaging": packaging}):
-            with mock.patch.object(slicer, "packaging", packaging, create=True):
-                FoundationSeg.installRequirements(str(REQUIREMENTS))
+        with mock.patch.object(slicer, "packaging", packaging, create=True):
+            FoundationSeg.installRequirements(str(REQUIREMENTS))
         packaging.load_requirements.assert_called_once_with(str(REQUIREMENTS))
         packaging.pip_ensure.assert_called_once_with(packaging.load_requirements(), requester="FoundationSeg")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scene_case import SHAPE, SceneTestCase, apply, matrix, obliqueMatrix, shearedTransform, slicer
 from FoundationSegLib import mrml
 from FoundationSegLib.errors import OutputError, PromptError, VolumeError
 from FoundationSegLib.prompts import Box, Lasso, Point, Scribble, rounds_to_list
+from scene_case import SHAPE, SceneTestCase, apply, matrix, obliqueMatrix, shearedTransform, slicer
 
 
 def boxOf(*bounds: int) -> tuple[slice, slice, slice]:
@@ -148,15 +148,17 @@ class PromptsFromMarkupsTest(SceneTestCase):
         short = self.addNode("MarkupsClosedCurve", "two points")
         short.AddControlPointWorld(0, 0, 0)
         short.AddControlPointWorld(1, 0, 0)
-        for reason, node in {"no extent": empty, "needs 3": short, "cannot be": self.addNode("MarkupsPlane", "p")}.items():
+        plane = self.addNode("MarkupsPlane", "plane")
+        for reason, node in {"no extent": empty, "needs 3": short, "cannot be": plane}.items():
             with self.subTest(reason), self.assertRaisesRegex(PromptError, reason) as caught:
                 mrml.promptsFromMarkups(node)
             self.assertIn(f'"{node.GetName()}"', str(caught.exception))
 
 
-class CommitTest(SceneTestCase):
-    TAGS = {mrml.PROVENANCE_TAG: json.dumps({"model": "compact"})}
+TAGS = {mrml.PROVENANCE_TAG: json.dumps({"model": "compact"})}
 
+
+class CommitTest(SceneTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.volume = self.addVolume()
@@ -290,7 +292,7 @@ class CommitTest(SceneTestCase):
         brush.GetPointData().GetScalars().Fill(1)
         editor.ModifySegmentByLabelmap(self.node, self.a, brush, editor.ModificationModeAdd, True, False)
         self.assertMask(self.a, filled(manual))
-        self.commit(self.a, filled(result), result, saveStateForUndo=editor.SaveStateForUndo, tags=self.TAGS)
+        self.commit(self.a, filled(result), result, saveStateForUndo=editor.SaveStateForUndo, tags=TAGS)
         self.assertMask(self.a, filled(manual, result))
 
         editor.Undo()
@@ -316,7 +318,7 @@ class CommitTest(SceneTestCase):
 
     def test_a_failure_leaves_everything_as_it_was(self) -> None:
         first = filled(boxOf(2, 8, 3, 9, 4, 12))
-        self.commit(self.a, first, tags=self.TAGS)
+        self.commit(self.a, first, tags=TAGS)
         modify = self.writer._modify
 
         def failing(segmentId: str, voxels: Any, box: Any, mode: int) -> None:
@@ -333,7 +335,7 @@ class CommitTest(SceneTestCase):
         self.assertMask(self.a, first)
 
     def test_an_error_that_slicer_only_prints_is_a_failure_too(self) -> None:
-        """"Visible segments" cannot be told without a display node; Slicer reports that on its console and goes on."""
+        """ "Visible segments" cannot be told without a display node; Slicer reports that on its console and goes on."""
         first = filled(boxOf(2, 8, 3, 9, 4, 12))
         self.commit(self.a, first)
         user = self.userEditor()
@@ -395,7 +397,7 @@ class StoredPromptsTest(SceneTestCase):
         node = mrml.createSegmentation(volume)
         segmentId = mrml.addSegment(node, "Liver")
         mask = filled(boxOf(2, 8, 3, 9, 4, 12))
-        tags = {mrml.PROMPTS_TAG: json.dumps(rounds_to_list(self.ROUNDS)), mrml.PROVENANCE_TAG: json.dumps({"model": "compact"})}
+        tags = {mrml.PROMPTS_TAG: json.dumps(rounds_to_list(self.ROUNDS)), **TAGS}
         mrml.SegmentWriter(node).commit(segmentId, volume, mask, WHOLE, tags=tags)
         terminology = node.GetSegmentation().GetSegment(segmentId).GetTerminology()
 

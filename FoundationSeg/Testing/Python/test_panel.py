@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import unittest
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ from unittest import mock
 
 import numpy as np
 from bright_predictor import BrightPredictor
-from scene_case import SHAPE, SceneTestCase, loadModule, slicer
 from FoundationSegLib import mrml
 from FoundationSegLib.errors import ModelError
+from scene_case import SHAPE, SceneTestCase, loadModule, slicer
 
 FoundationSeg = loadModule()
 
@@ -69,6 +70,10 @@ class PanelTest(SceneTestCase):
         self.scene.RemoveNode(points)
         self.assertFalse(self.ui.applyButton.enabled)
 
+    def test_opening_it_loads_no_model_library(self) -> None:
+        heavy = {"torch", "monai", "transformers", "onnxruntime", "openvino", "SimpleITK", "scipy", "matplotlib"}
+        self.assertFalse(heavy & set(sys.modules))
+
     def test_apply_makes_the_segment_and_reports_it(self) -> None:
         points = self.ready()
         self.ui.applyButton.click()
@@ -88,12 +93,14 @@ class PanelTest(SceneTestCase):
         self.assertEqual(self.ui.statusLabel.text.count("."), 1)
         self.assertIn("No prompt is placed", self.ui.statusLabel.text)
         self.show("FoundationSeg-error")
-        with mock.patch.object(self.widget.logic, "apply", side_effect=ZeroDivisionError), self.assertLogs(level="ERROR"):
+        with mock.patch.object(self.widget.logic, "apply") as apply:
+            apply.side_effect = ModelError("The model is damaged; install it again.")
             self.ui.applyButton.click()
+            self.assertEqual(self.ui.statusLabel.text, "The model is damaged; install it again.")
+            apply.side_effect = ZeroDivisionError
+            with self.assertLogs(level="ERROR"):
+                self.ui.applyButton.click()
         self.assertIn("application log", self.ui.statusLabel.text)
-        with mock.patch.object(self.widget.logic, "apply", side_effect=ModelError("The model is damaged; install it again.")):
-            self.ui.applyButton.click()
-        self.assertEqual(self.ui.statusLabel.text, "The model is damaged; install it again.")
 
     def test_missing_package_is_named_and_nothing_is_installed_while_testing(self) -> None:
         self.ready()
@@ -106,11 +113,11 @@ class PanelTest(SceneTestCase):
             with mock.patch.object(FoundationSeg, "installRequirements") as install:
                 self.ui.installButton.click()
                 install.assert_not_called()
-                with mock.patch.object(slicer.app, "testingEnabled", return_value=False):
-                    self.ui.installButton.click()
+                self.enterContext(mock.patch.object(slicer.app, "testingEnabled", return_value=False))
+                self.ui.installButton.click()
                 install.assert_called_once()
                 install.side_effect = RuntimeError("User declined")
-                with mock.patch.object(slicer.app, "testingEnabled", return_value=False), self.assertLogs(level="ERROR"):
+                with self.assertLogs(level="ERROR"):
                     self.ui.installButton.click()
                 self.assertIn("User declined", self.ui.statusLabel.text)
         self.widget.enter()

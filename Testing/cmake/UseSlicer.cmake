@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+# Stub; see SlicerConfig.cmake.
+include(CTest)
+
+function(_stub_check_arguments macro unparsed)
+  if(unparsed)
+    message(FATAL_ERROR "Unknown keywords given to ${macro}(): \"${unparsed}\"")
+  endif()
+endfunction()
+
+function(slicerMacroBuildScriptedModule)
+  cmake_parse_arguments(MY "WITH_GENERIC_TESTS;WITH_SUBDIR;VERBOSE" "NAME" "SCRIPTS;RESOURCES" ${ARGN})
+  _stub_check_arguments(slicerMacroBuildScriptedModule "${MY_UNPARSED_ARGUMENTS}")
+  if(NOT DEFINED MY_NAME)
+    message(FATAL_ERROR "NAME is mandatory")
+  endif()
+  foreach(file IN LISTS MY_SCRIPTS MY_RESOURCES)
+    if(NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/${file}")
+      message(FATAL_ERROR "slicerMacroBuildScriptedModule given nonexistent file '${file}'")
+    endif()
+    configure_file("${file}" "${CMAKE_BINARY_DIR}/${Slicer_QTSCRIPTEDMODULES_LIB_DIR}/${file}" COPYONLY)
+  endforeach()
+  if(BUILD_TESTING AND MY_WITH_GENERIC_TESTS)
+    add_test(NAME "py_nomainwindow_qSlicer${MY_NAME}ModuleGenericTest" COMMAND "${CMAKE_COMMAND}" -E false)
+  endif()
+endfunction()
+
+function(slicer_add_python_unittest)
+  cmake_parse_arguments(MY "" "TESTNAME_PREFIX;SCRIPT" "SLICER_ARGS" ${ARGN})
+  _stub_check_arguments(slicer_add_python_unittest "${MY_UNPARSED_ARGUMENTS}")
+  if(NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/${MY_SCRIPT}")
+    message(FATAL_ERROR "slicer_add_python_unittest given nonexistent file '${MY_SCRIPT}'")
+  endif()
+  get_filename_component(name "${MY_SCRIPT}" NAME_WE)
+  # It fails when run: without Slicer there is nothing that it could pass.
+  add_test(NAME "py_${MY_TESTNAME_PREFIX}${name}" COMMAND "${CMAKE_COMMAND}" -E false)
+endfunction()
