@@ -8,66 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .errors import DicomSeriesError, VolumeError
 from .formats.archive import extract_zip
-from .formats.dicom_header import (
-    Attributes,
-    DamagedHeader,
-    DicomHeader,
-    items,
-    looks_like_dicom,
-    numbers,
-    read_header,
-    short,
-    text,
-)
-from .formats.dicom_stack import Stack, stack_slices
+from .formats.dicom_header import DamagedHeader, looks_like_dicom
+from .formats.dicom_image import DicomImage, Plane, check_parallel, read_image_header
+from .formats.dicom_stack import stack_slices
 from .formats.raw import RawVolume
 from .formats.sitk_files import read_image
-
-_SOP_CLASS = (0x0008, 0x0016)
-_SOP_INSTANCE = (0x0008, 0x0018)
-_MODALITY = (0x0008, 0x0060)
-_DESCRIPTION = (0x0008, 0x103E)
-_SERIES_UID = (0x0020, 0x000E)
-_SERIES_NUMBER = (0x0020, 0x0011)
-_POSITION = (0x0020, 0x0032)
-_ORIENTATION = (0x0020, 0x0037)
-_SAMPLES = (0x0028, 0x0002)
-_FRAMES = (0x0028, 0x0008)
-_ROWS = (0x0028, 0x0010)
-_COLUMNS = (0x0028, 0x0011)
-_PIXEL_SPACING = (0x0028, 0x0030)
-_SHARED_GROUPS = (0x5200, 0x9229)
-_FRAME_GROUPS = (0x5200, 0x9230)
-_PLANE_POSITION = (0x0020, 0x9113)
-_PLANE_ORIENTATION = (0x0020, 0x9116)
-_PIXEL_MEASURES = (0x0028, 0x9110)
-_VALUE_TRANSFORMATION = (0x0028, 0x9145)
-_INTERCEPT = (0x0028, 0x1052)
-_SLOPE = (0x0028, 0x1053)
-_WANTED = frozenset(
-    {
-        *(_SOP_CLASS, _SOP_INSTANCE, _MODALITY, _DESCRIPTION, _SERIES_UID, _SERIES_NUMBER, _POSITION, _ORIENTATION),
-        *(_SAMPLES, _FRAMES, _ROWS, _COLUMNS, _PIXEL_SPACING, _SHARED_GROUPS, _FRAME_GROUPS, _PLANE_POSITION),
-        *(_PLANE_ORIENTATION, _PIXEL_MEASURES, _VALUE_TRANSFORMATION, _INTERCEPT, _SLOPE),
-    }
-)
-
-# Objects that have rows and columns without being images to segment: RT dose, RT image, segmentations, fields.
-_OTHER_OBJECTS = (
-    "1.2.840.10008.5.1.4.1.1.481.",
-    "1.2.840.10008.5.1.4.1.1.66.",
-    "1.2.840.10008.5.1.4.1.1.11.",
-)
-# Largest difference of a direction cosine, and relative one of a pixel size, within one volume.
-_SAME_DIRECTION = 1e-3
-_SAME_SIZE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -89,27 +41,12 @@ class SeriesInfo:
     description: str = field(repr=False)
 
 
-class _Slice(NamedTuple):
-    """One image plane: what places it, the file that holds it, and its frame in that file."""
-
-    path: Path
-    frame: int
-    position: tuple[float, ...]
-    orientation: tuple[float, ...]
-    spacing: tuple[float, ...]
-    size: tuple[int, int]
-
-
-class _Image(NamedTuple):
-    path: Path
-    header: DicomHeader
-
-
 def list_series(folder: str | os.PathLike[str]) -> list[SeriesInfo]:
     """The image series below a folder, ordered by series number; objects that are not images are left out.
 
     Raises:
         DicomSeriesError: if there is none.
+        VolumeError: if DICOM files among them are damaged.
     """
     return [info for info, _ in _series(_find_images(Path(folder)))]
 
@@ -132,78 +69,62 @@ def read_dicom_zip(archive: Path, series: str | None = None) -> RawVolume:
 
 
 def read_dicom_file(path: Path) -> RawVolume:
-    """The volume of one multi-frame file; VolumeError if it holds a single slice."""
-    image = _read_image_header(path)
+    """The volume of one multi-frame file; VolumeError if it is damaged or holds a single slice."""
+    try:
+        image = read_image_header(path)
+    except DamagedHeader as error:
+        raise VolumeError("The DICOM file is damaged or cut short; copy it again from its source.") from error
     if image is None:
         raise VolumeError("The DICOM file holds no image; choose a folder with images.")
-    if _frame_count(image.header.attributes) == 1:
+    if image.frame_count == 1:
         raise VolumeError("The DICOM file holds one slice of a volume; give the folder with the whole series.")
     return _read_images([image])
 
 
-def _find_images(folder: Path) -> list[_Image]:
+def _find_images(folder: Path) -> list[DicomImage]:
     """The DICOM images below a folder, each instance once."""
-    found: dict[str, _Image] = {}
+    found: dict[str, DicomImage] = {}
     damaged = 0
     for parent, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
             path = Path(parent, name)
             try:
-                image = _read_image_header(path)
+                image = read_image_header(path)
             except DamagedHeader:
                 damaged += 1
                 continue
             if image is not None:
-                found.setdefault(text(image.header.attributes, _SOP_INSTANCE) or str(len(found)), image)
+                found.setdefault(image.instance_uid or str(path), image)
     if damaged:
+        # Even if another series was asked for: who knows to which one they belong.
         raise VolumeError(f"{damaged} DICOM files are damaged or cut short; copy the folder again from its source.")
     if not found:
         raise DicomSeriesError("There is no DICOM image in it; choose a folder or zip with a CT, MR or PET series.")
     return list(found.values())
 
 
-def _read_image_header(path: Path) -> _Image | None:
-    """None for what is not a file, not DICOM, or not an image."""
-    if not path.is_file() or path.stat().st_size == 0:
-        return None
-    try:
-        header = read_header(path, _WANTED)
-    except OSError as error:
-        raise VolumeError(f"A file in it cannot be opened ({(error.strerror or 'input error').lower()}).") from error
-    if header is None:
-        return None
-    attributes = header.attributes
-    is_other = text(attributes, _SOP_CLASS).startswith(_OTHER_OBJECTS)
-    if is_other or not (short(attributes, _ROWS) and short(attributes, _COLUMNS)):
-        return None
-    return _Image(path, header)
-
-
-def _series(images: Sequence[_Image]) -> list[tuple[SeriesInfo, list[_Image]]]:
-    groups: dict[str, list[_Image]] = {}
+def _series(images: Sequence[DicomImage]) -> list[tuple[SeriesInfo, list[DicomImage]]]:
+    groups: dict[str, list[DicomImage]] = {}
     for image in images:
-        groups.setdefault(text(image.header.attributes, _SERIES_UID), []).append(image)
-
-    def key(item: tuple[str, list[_Image]]) -> tuple[float, str]:
-        return next(iter(numbers(item[1][0].header.attributes, _SERIES_NUMBER)), float("inf")), item[0]
-
+        groups.setdefault(image.series_uid, []).append(image)
+    ordered = sorted(groups.items(), key=lambda item: (item[1][0].series_number, item[0]))
     return [
         (
             SeriesInfo(
                 number=number,
-                modality=text(members[0].header.attributes, _MODALITY),
-                images=sum(_frame_count(image.header.attributes) for image in members),
+                modality=members[0].modality,
+                images=sum(image.frame_count for image in members),
                 uid=uid,
-                description=text(members[0].header.attributes, _DESCRIPTION),
+                description=members[0].description,
             ),
             members,
         )
-        for number, (uid, members) in enumerate(sorted(groups.items(), key=key), start=1)
+        for number, (uid, members) in enumerate(ordered, start=1)
     ]
 
 
-def _chosen(found: list[tuple[SeriesInfo, list[_Image]]], series: str | None) -> list[_Image]:
+def _chosen(found: list[tuple[SeriesInfo, list[DicomImage]]], series: str | None) -> list[DicomImage]:
     infos = [info for info, _ in found]
     if series is None and len(found) == 1:
         return found[0][1]
@@ -217,101 +138,42 @@ def _chosen(found: list[tuple[SeriesInfo, list[_Image]]], series: str | None) ->
     )
 
 
-def _read_images(images: Sequence[_Image]) -> RawVolume:
-    if any(not image.header.complete for image in images):
-        count = sum(not image.header.complete for image in images)
-        raise VolumeError(f"{count} of the {len(images)} DICOM images are cut short; copy the series again.")
-    if any(short(image.header.attributes, _SAMPLES) > 1 for image in images):
+def _read_images(images: Sequence[DicomImage]) -> RawVolume:
+    if cut_short := sum(not image.complete for image in images):
+        raise VolumeError(f"{cut_short} of the {len(images)} DICOM images are cut short; copy the series again.")
+    if any(image.is_colour for image in images):
         raise VolumeError("The DICOM images are in colour; choose a series with one grey value per pixel.")
-    slices = [plane for image in images for plane in _slices(image)]
-    _check_same_plane(slices)
-    first = slices[0]
+    planes = [plane for image in images for plane in image.planes()]
+    check_parallel(planes)
+    first = planes[0]
     stack = stack_slices(
-        [plane.position for plane in slices],
+        [plane.position for plane in planes],
         first.orientation[:3],
         first.orientation[3:],
         (first.spacing[0], first.spacing[1]),
     )
-    modality = text(images[0].header.attributes, _MODALITY)
-    return RawVolume(_read_pixels(slices, stack), stack.ijk_to_ras, modality or None, stack.warnings)
+    pixels = _read_pixels(planes)
+    array = np.stack([pixels[index] for index in stack.order])
+    return RawVolume(_narrowed(array), stack.ijk_to_ras, images[0].modality or None, stack.warnings)
 
 
-def _frame_count(attributes: Attributes) -> int:
-    return int(next(iter(numbers(attributes, _FRAMES)), 1))
-
-
-def _slices(image: _Image) -> list[_Slice]:
-    """The image planes of one file."""
-    attributes = image.header.attributes
-    size = short(attributes, _ROWS), short(attributes, _COLUMNS)
-    count = _frame_count(attributes)
-    frames = items(attributes, _FRAME_GROUPS)
-    if count == 1 and not frames:
-        sources = [attributes]
-    else:
-        if len(frames) != count:
-            raise VolumeError("The multi-frame DICOM file does not say where its frames lie; export single slices.")
-        shared = next(iter(items(attributes, _SHARED_GROUPS)), {})
-        sources = [_merged(shared, frame) for frame in frames]
-        if len({(text(source, _SLOPE), text(source, _INTERCEPT)) for source in sources}) > 1:
-            raise VolumeError("The frames of the DICOM file are scaled differently; export them as single slices.")
-    planes = [
-        _Slice(
-            image.path,
-            number,
-            numbers(source, _POSITION),
-            numbers(source, _ORIENTATION),
-            numbers(source, _PIXEL_SPACING),
-            size,
-        )
-        for number, source in enumerate(sources)
-    ]
-    if any((len(plane.position), len(plane.orientation), len(plane.spacing)) != (3, 6, 2) for plane in planes):
-        raise VolumeError("The DICOM images do not say where they lie in space; choose a CT, MR or PET series.")
-    return planes
-
-
-def _merged(shared: Attributes, frame: Attributes) -> Attributes:
-    """The attributes of one frame's functional groups, those of the shared ones where the frame has none."""
-    result: dict[Any, Any] = {}
-    for groups in (shared, frame):
-        for group in (_PLANE_POSITION, _PLANE_ORIENTATION, _PIXEL_MEASURES, _VALUE_TRANSFORMATION):
-            for item in items(groups, group):
-                result.update(item)
-    return result
-
-
-def _check_same_plane(slices: Sequence[_Slice]) -> None:
-    if len({plane.size for plane in slices}) > 1:
-        raise VolumeError("The DICOM images of the series differ in size; choose a series with equal ones.")
-    orientations = np.array([plane.orientation for plane in slices])
-    if np.ptp(orientations, axis=0).max() > _SAME_DIRECTION:
-        raise VolumeError("The DICOM images of the series are not parallel (a localizer?); choose another series.")
-    spacings = np.array([plane.spacing for plane in slices])
-    if not (spacings > 0).all():
-        raise VolumeError("The DICOM images have a pixel spacing of zero or less; export the series again.")
-    if (np.ptp(spacings, axis=0) > _SAME_SIZE * spacings[0]).any():
-        raise VolumeError("The DICOM images of the series differ in pixel spacing; choose a series with equal ones.")
-
-
-def _read_pixels(slices: Sequence[_Slice], stack: Stack) -> npt.NDArray[Any]:
-    """Voxels (k, j, i) in the stack's order, rescaled (each file by its own slope and intercept)."""
+def _read_pixels(planes: Sequence[Plane]) -> list[npt.NDArray[Any]]:
+    """The pixels (j, i) of each plane, rescaled (each file by its own slope and intercept)."""
     import SimpleITK as sitk
 
-    planes: list[npt.NDArray[Any]] = [np.empty(0)] * len(slices)
+    pixels: list[npt.NDArray[Any]] = []
     opened: tuple[Path, npt.NDArray[Any]] | None = None
-    for index, plane in enumerate(slices):
+    for number, plane in enumerate(planes, start=1):
         if opened is None or opened[0] != plane.path:
             try:
-                image = read_image(plane.path, "GDCMImageIO")
+                opened = plane.path, sitk.GetArrayFromImage(read_image(plane.path, "GDCMImageIO"))
             except VolumeError as error:
                 raise VolumeError(
-                    f"The pixels of the DICOM image {index + 1} of {len(slices)} cannot be read (damaged or compressed "
-                    "in an unsupported way); copy or export the series again."
+                    f"The pixels of the DICOM image {number} of {len(planes)} cannot be read (damaged or compressed in "
+                    "an unsupported way); copy or export the series again."
                 ) from error
-            opened = plane.path, sitk.GetArrayFromImage(image)
-        planes[index] = opened[1][plane.frame]
-    return _narrowed(np.stack([planes[index] for index in stack.order]))
+        pixels.append(opened[1][plane.frame])
+    return pixels
 
 
 def _narrowed(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -127,17 +127,13 @@ def _structure(words: Words) -> Terminology | None:
 
 
 def _finding(words: Words) -> Terminology | None:
-    """A finding with its place: the longest finding among the words, if the others name one anatomical region."""
+    """A finding with its place: some of the words name the finding, all the others one anatomical region."""
     dictionary = _dictionary()
-    findings = [
-        (key, structure)
-        for key, structure in dictionary.structures.items()
-        if structure.category == "finding" and key < words
-    ]
-    for key, structure in sorted(findings, key=lambda item: len(item[0]), reverse=True):
-        match = dictionary.match(words - key)
-        if match and match[0].region:
-            return dictionary.terminology(structure, None, match[0].region, match[1])
+    for key, structure in dictionary.structures.items():
+        if structure.category == "finding" and key < words:
+            match = dictionary.match(words - key)
+            if match and match[0].region:
+                return dictionary.terminology(structure, None, match[0].region, match[1])
     return None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from .dicom import read_dicom_file, read_dicom_folder, read_dicom_zip
 from .errors import DicomSeriesError, VolumeError
 from .formats.archive import is_zip
-from .formats.dicom_header import DamagedHeader, looks_like_dicom
+from .formats.dicom_header import looks_like_dicom
 from .formats.metaimage import is_metaimage, read_metaimage
 from .formats.nifti import is_nifti, read_nifti
 from .formats.nrrd import read_nrrd
@@ -71,8 +71,6 @@ def _read_raw(path: Path, series: str | None) -> RawVolume:
             return read_metaimage(path)
         if looks_like_dicom(head):
             return read_dicom_file(path)
-    except DamagedHeader as error:
-        raise VolumeError("The DICOM file is damaged or cut short; copy it again from its source.") from error
     except MemoryError as error:
         raise VolumeError("The image needs more memory than there is; crop or resample it first.") from error
     raise VolumeError(

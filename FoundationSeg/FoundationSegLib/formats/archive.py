@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -29,7 +28,8 @@ def is_zip(head: bytes) -> bool:
 def extract_zip(archive: Path, folder: Path, accept: Callable[[bytes], bool]) -> int:
     """Write the members whose first bytes are accepted into `folder`; returns how many.
 
-    They are numbered there: a member's own name could lead out of the folder, or name a patient.
+    They become plain files with a number for a name, since a member's own name could lead out of the folder or name a
+    patient.
 
     Raises:
         VolumeError: if the archive is damaged, encrypted, or expands beyond reason.
@@ -37,7 +37,7 @@ def extract_zip(archive: Path, folder: Path, accept: Callable[[bytes], bool]) ->
     count = 0
     try:
         with zipfile.ZipFile(archive) as source:
-            members = [info for info in source.infolist() if _is_plain_file(info)]
+            members = [info for info in source.infolist() if not info.is_dir()]
             if len(members) > MAX_MEMBERS:
                 raise VolumeError(f"The zip has more than {MAX_MEMBERS} files; unpack it yourself and name the folder.")
             budget = min(MAX_BYTES, max(MAX_RATIO * os.path.getsize(archive), _ANY_RATIO_BYTES))
@@ -54,12 +54,6 @@ def extract_zip(archive: Path, folder: Path, accept: Callable[[bytes], bool]) ->
     except OSError as error:
         raise VolumeError(f"The zip could not be unpacked ({(error.strerror or 'input error').lower()}).") from error
     return count
-
-
-def _is_plain_file(info: zipfile.ZipInfo) -> bool:
-    """Neither a folder nor a link nor a device."""
-    mode = info.external_attr >> 16
-    return not info.is_dir() and (stat.S_IFMT(mode) == 0 or stat.S_ISREG(mode))
 
 
 def _extract_member(

@@ -9,6 +9,7 @@ copied.
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
 import zlib
@@ -19,6 +20,7 @@ from typing import NamedTuple
 TRANSFER_SYNTAX = (0x0002, 0x0010)
 
 _PREAMBLE = 128
+_MAGIC = b"DICM"
 _PIXEL_GROUP = 0x7FE0
 _ITEM = (0xFFFE, 0xE000)
 _ITEM_END = (0xFFFE, 0xE00D)
@@ -55,18 +57,22 @@ def read_header(path: Path, wanted: frozenset[Tag]) -> DicomHeader | None:
         OSError: if it cannot be opened.
     """
     with path.open("rb") as file:
-        if not looks_like_dicom(file.read(_PREAMBLE + 8)):
+        head = file.read(_PREAMBLE + len(_MAGIC))
+        if not looks_like_dicom(head):
             return None
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
                 return _parse(data, wanted)
-            except (struct.error, IndexError, zlib.error) as error:
+            except (DamagedHeader, struct.error, zlib.error) as error:
+                if not head.endswith(_MAGIC):
+                    # Without the magic word the likeness was chance.
+                    return None
                 raise DamagedHeader from error
 
 
 def looks_like_dicom(head: bytes) -> bool:
     """Whether bytes begin a DICOM file: the magic word, or (old files) a data set that starts in group 0008."""
-    if head[_PREAMBLE : _PREAMBLE + 4] == b"DICM":
+    if head[_PREAMBLE : _PREAMBLE + len(_MAGIC)] == _MAGIC:
         return True
     return head[:2] == b"\x08\x00" and head[2:4] in (b"\x00\x00", b"\x01\x00", b"\x05\x00", b"\x08\x00", b"\x16\x00")
 
@@ -78,11 +84,12 @@ def text(attributes: Attributes, tag: Tag) -> str:
 
 
 def numbers(attributes: Attributes, tag: Tag) -> tuple[float, ...]:
-    """The numbers of a decimal or integer string attribute; empty if it is not there or not made of numbers."""
+    """The numbers of a decimal or integer string attribute; empty if it is not there or not made of finite numbers."""
     try:
-        return tuple(float(part) for part in text(attributes, tag).split("\\"))
+        values = tuple(float(part) for part in text(attributes, tag).split("\\"))
     except ValueError:
         return ()
+    return values if all(map(math.isfinite, values)) else ()
 
 
 def short(attributes: Attributes, tag: Tag) -> int:
@@ -98,9 +105,11 @@ def items(attributes: Attributes, tag: Tag) -> list[Attributes]:
 
 
 def _parse(data: mmap.mmap, wanted: frozenset[Tag]) -> DicomHeader:
-    if data[_PREAMBLE : _PREAMBLE + 4] != b"DICM":
+    if data[_PREAMBLE : _PREAMBLE + len(_MAGIC)] != _MAGIC:
         return _data_set(data, 0, "<", data[4:6].isalpha(), wanted)
-    meta, offset = _Reader(data, "<", True, wanted | {TRANSFER_SYNTAX}).elements(_PREAMBLE + 4, stop_group=0x0003)
+    meta, offset = _Reader(data, "<", True, wanted | {TRANSFER_SYNTAX}).elements(
+        _PREAMBLE + len(_MAGIC), stop_group=0x0003
+    )
     syntax = text(meta, TRANSFER_SYNTAX)
     if syntax == _DEFLATED:
         inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[offset:], _MAX_INFLATED)

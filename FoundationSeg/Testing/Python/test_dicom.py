@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 pytest.importorskip("pydicom", reason="pydicom, which makes the DICOM files of these tests, is not installed")
 import pydicom
 from dicom_files import DESCRIPTION, PATIENT, dataset, multiframe, slice_dataset, write, write_series
-from FoundationSegLib.dicom import _WANTED, list_series
+from FoundationSegLib.dicom import list_series
 from FoundationSegLib.errors import DicomSeriesError, VolumeError
 from FoundationSegLib.formats import archive
 from FoundationSegLib.formats.dicom_header import read_header
+from FoundationSegLib.formats.dicom_image import WANTED
 from FoundationSegLib.formats.dicom_stack import stack_slices
 from FoundationSegLib.volume import Volume
 from image_files import LPS, NO_REAL_DATA, REAL_DATA, affine, rotation
@@ -250,6 +251,7 @@ class TestRefuses:
 
     def test_a_folder_of_other_files(self, tmp_path):
         (tmp_path / "note.txt").write_text("hello" * 100)
+        (tmp_path / "counts.bin").write_bytes(b"\x08\0\0\0\xff\xff" * 100)
         (tmp_path / "empty").touch()
         refused(tmp_path, "no DICOM image in it", DicomSeriesError)
 
@@ -338,7 +340,7 @@ class TestEncodings:
                     element.is_undefined_length = undefined
                     for item in element.value:
                         item.is_undefined_length_sequence_item = undefined
-            header = read_header(write(nested, tmp_path / name), _WANTED)
+            header = read_header(write(nested, tmp_path / name), WANTED)
             assert header.complete
             assert header.attributes[(0x0028, 0x0010)] == (5).to_bytes(2, "little")
             frames = header.attributes[(0x5200, 0x9230)]
@@ -412,7 +414,7 @@ class TestZip:
         assert np.array_equal(Volume.read(archive_path).array, VOXELS)
         assert {p for p in tmp_path.rglob("*") if p.is_file()} == before
 
-    def test_links_are_left_out(self, tmp_path, temporary):
+    def test_links_are_not_followed(self, tmp_path, temporary):
         archive_path = tmp_path / "links.zip"
         link = zipfile.ZipInfo("link")
         link.external_attr = (stat.S_IFLNK | 0o777) << 16

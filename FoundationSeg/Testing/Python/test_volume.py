@@ -124,7 +124,7 @@ class TestRefuses:
     def test_doubles_that_single_precision_cannot_hold(self):
         array = VOXELS.astype(np.float64)
         array[1, 1, 1] = 1e300
-        with pytest.raises(VolumeError, match="^1 of"):
+        with pytest.raises(VolumeError, match=r"^1 of"):
             Volume(array, np.eye(4))
 
     @pytest.mark.parametrize(
