@@ -60,8 +60,9 @@ def write(tmp_path):
     return _write
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def nothing_on_stderr(capfd):
+    """The libraries below say nothing (where a test asks ITK itself for comparison, that may)."""
     yield
     assert capfd.readouterr().err == ""
 
@@ -76,6 +77,7 @@ def refused(path: Path, words: str, **options) -> None:
     assert message.endswith((".", ")."))
 
 
+@pytest.mark.usefixtures("nothing_on_stderr")
 @pytest.mark.parametrize("name", WRITERS)
 class TestEveryFormat:
     @pytest.mark.parametrize("geometry", GEOMETRIES)
@@ -183,6 +185,7 @@ class TestAgainstSimpleITK:
         )
 
 
+@pytest.mark.usefixtures("nothing_on_stderr")
 class TestNifti:
     def test_whole_number_shift_keeps_integers(self, write):
         read = Volume.read(
@@ -261,6 +264,7 @@ class TestNifti:
         refused(write("bomb.nii.gz", gzip.compress(huge + bytes(1 << 20))), "cut short")
 
 
+@pytest.mark.usefixtures("nothing_on_stderr")
 class TestNrrd:
     def test_modality_from_the_header(self, write):
         for line, expected in [("modality:=CT\n", "CT"), ("Modality:=mri\n", "MR"), ("0008|0060:=PT\n", "PT")]:
@@ -333,6 +337,7 @@ class TestNrrd:
         refused(write("bad.nrrd", bytes(data)), "damaged")
 
 
+@pytest.mark.usefixtures("nothing_on_stderr")
 class TestMetaImage:
     def test_modality_from_the_header(self, write):
         for value, expected in [("MET_MOD_CT", "CT"), ("MET_MOD_MR", "MR"), ("CT", "CT"), ("MET_MOD_UNKNOWN", None)]:
@@ -386,6 +391,7 @@ class TestMetaImage:
         refused(write("bad.mha", header + bytes(packed)), "damaged")
 
 
+@pytest.mark.usefixtures("nothing_on_stderr")
 class TestRefuses:
     def test_a_missing_path(self, tmp_path):
         refused(tmp_path / "none.nrrd", "no such file or folder; check the path")
