@@ -150,10 +150,10 @@ def _check_records(records: Sequence[SegmentRecord], shape: tuple[int, int, int]
 
 def _bounding_box(mask: BoolArray) -> Box | None:
     """Smallest (k, j, i) box around the true voxels, None if there are none."""
-    spans = []
+    spans: list[slice] = []
     for axis in range(3):
-        # Reducing over the contiguous axes first keeps this at one pass over the voxels.
-        hits = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        # Each axis only within the spans that are known already.
+        hits = np.flatnonzero(mask[tuple(spans)].any(axis=tuple(other for other in range(3) if other != axis)))
         if hits.size == 0:
             return None
         spans.append(slice(int(hits[0]), int(hits[-1]) + 1))

@@ -40,6 +40,8 @@ def read_volume(path: str | os.PathLike[str], *, series: str | None = None, nonf
         raise DicomSeriesError(f"{source}: {error}", error.series) from error
     except VolumeError as error:
         raise VolumeError(f"{source}: {error}") from error
+    except MemoryError as error:
+        raise VolumeError(f"{source}: The image needs more memory than there is; crop or resample it first.") from error
 
 
 def file_head(path: Path) -> bytes:
@@ -50,7 +52,8 @@ def file_head(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise VolumeError("There is no such file or folder; check the path.") from error
     except OSError as error:
-        raise VolumeError(f"The file cannot be opened ({(error.strerror or 'input error').lower()}).") from error
+        reason = (error.strerror or "input error").lower()
+        raise VolumeError(f"The file cannot be opened ({reason}); check its permissions.") from error
     if not head:
         raise VolumeError("The file is empty; copy it again from its source.")
     return head
@@ -60,19 +63,16 @@ def _read_raw(path: Path, series: str | None) -> RawVolume:
     if path.is_dir():
         return read_dicom_folder(path, series)
     head = file_head(path)
-    try:
-        if is_zip(head):
-            return read_dicom_zip(path, series)
-        if head.startswith(b"NRRD"):
-            return read_nrrd(path)
-        if is_nifti(head) or is_nifti(inflate_head(head, _HEAD_BYTES)):
-            return read_nifti(path)
-        if is_metaimage(head):
-            return read_metaimage(path)
-        if looks_like_dicom(head):
-            return read_dicom_file(path)
-    except MemoryError as error:
-        raise VolumeError("The image needs more memory than there is; crop or resample it first.") from error
+    if is_zip(head):
+        return read_dicom_zip(path, series)
+    if head.startswith(b"NRRD"):
+        return read_nrrd(path)
+    if is_nifti(head) or is_nifti(inflate_head(head, _HEAD_BYTES)):
+        return read_nifti(path)
+    if is_metaimage(head):
+        return read_metaimage(path)
+    if looks_like_dicom(head):
+        return read_dicom_file(path)
     raise VolumeError(
         "The file is damaged or of an unknown kind; give NRRD, NIfTI, MetaImage, or a folder or zip with DICOM images."
     )

@@ -52,7 +52,10 @@ def extract_zip(archive: Path, folder: Path, accept: Callable[[bytes], bool]) ->
             "The zip is damaged or of an unsupported kind; copy it again or unpack it yourself."
         ) from error
     except OSError as error:
-        raise VolumeError(f"The zip could not be unpacked ({(error.strerror or 'input error').lower()}).") from error
+        reason = (error.strerror or "input error").lower()
+        raise VolumeError(
+            f"The zip could not be unpacked ({reason}); unpack it yourself and name the folder."
+        ) from error
     return count
 
 

@@ -194,6 +194,9 @@ class _Reader:
         if not self._explicit or tag[0] == _ITEM[0]:
             return tag, b"", self._long.unpack_from(self._data, offset + 4)[0], offset + 8
         vr = self._data[offset + 4 : offset + 6]
+        if not (vr.isalpha() and vr.isupper()):
+            # Some writers leave the representation out here and there: the four bytes are a length then.
+            return tag, b"", self._long.unpack_from(self._data, offset + 4)[0], offset + 8
         if vr in _LONG_VRS:
             return tag, vr, self._long.unpack_from(self._data, offset + 8)[0], offset + 12
         return tag, vr, self._short.unpack_from(self._data, offset + 6)[0], offset + 8

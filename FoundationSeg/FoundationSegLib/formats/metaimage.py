@@ -126,9 +126,12 @@ def _numbers(fields: dict[str, str], *keys: str) -> list[float]:
     """The numbers under the first of the keys that is there (they are synonyms)."""
     text = next((fields[key] for key in keys if key in fields), "")
     try:
-        return [float(number) for number in text.split()]
-    except ValueError as error:
-        raise VolumeError(f"The MetaImage header's {keys[0]} is not made of numbers; export the file again.") from error
+        numbers = [float(number) for number in text.split()]
+    except ValueError:
+        numbers = [math.nan]
+    if not all(map(math.isfinite, numbers)):
+        raise VolumeError(f"The MetaImage header's {keys[0]} is not made of finite numbers; export the file again.")
+    return numbers
 
 
 def _flag(fields: dict[str, str], key: str, *, default: bool = False) -> bool:

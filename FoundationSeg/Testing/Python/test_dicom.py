@@ -348,6 +348,16 @@ class TestEncodings:
                 rf"0\0\{k}" for k in range(6)
             ]
 
+    def test_elements_without_representation_among_others(self, tmp_path):
+        for path in write_series(tmp_path, VOXELS):
+            data = path.read_bytes()
+            place = data.index(b"\x08\x00\x60\x00CS")
+            # Modality with a length of four bytes in place of its representation and a length of two.
+            path.write_bytes(data[: place + 4] + b"\x02\0\0\0" + data[place + 8 :])
+        volume = Volume.read(tmp_path)
+        assert np.array_equal(volume.array, VOXELS)
+        assert volume.modality == "CT"
+
     @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
     def test_damaged_bytes_give_a_volume_or_a_volume_error(self, tmp_path, data):

@@ -363,7 +363,7 @@ class TestMetaImage:
             ({"ElementSpacing": "1 2 0"}, "spacing .* 1, 2, 0 mm"),
             ({"ElementSpacing": "1 2 -3"}, "spacing .* 1, 2, -3 mm"),
             ({"ElementSpacing": "1 2"}, "no complete position"),
-            ({"ElementSpacing": "one 2 3"}, "not made of numbers"),
+            ({"ElementSpacing": "one 2 3"}, "not made of finite numbers"),
             ({"TransformMatrix": "1 0 0 0 1 0 1 0 0"}, "one plane"),
             ({"Offset": "nan 0 0"}, "finite"),
             ({"DimSize": "42 5"}, "2 dimensions"),
@@ -376,7 +376,9 @@ class TestMetaImage:
             ({"ElementType": "MET_SHORT_ARRAY"}, "several values"),
             ({"ElementType": "MET_STRING"}, "unsupported"),
             ({"BinaryData": "False"}, "unsupported"),
-            ({"HeaderSize": "many"}, "HeaderSize is not made of numbers"),
+            ({"HeaderSize": "many"}, "HeaderSize is not made of finite numbers"),
+            ({"HeaderSize": "nan"}, "HeaderSize is not made of finite numbers"),
+            ({"DimSize": "7 6 inf"}, "DimSize is not made of finite numbers"),
             ({"source": "LIST"}, "several files"),
             ({"source": "slice%03d.raw 1 5 1"}, "several files"),
         ],
@@ -413,7 +415,7 @@ class TestRefuses:
             raise PermissionError(13, "Permission denied")
 
         monkeypatch.setattr(Path, "open", denied)
-        refused(path, r"cannot be opened \(permission denied\)")
+        refused(path, r"cannot be opened \(permission denied\); check its permissions")
 
 
 @pytest.mark.skipif(REAL_DATA is None, reason=NO_REAL_DATA)
