@@ -156,7 +156,7 @@ def _along(points: FloatArray, count: int) -> FloatArray:
     if at[-1] == 0:
         return points[:1]
     wanted = np.linspace(0, at[-1], count)
-    return np.stack([np.interp(wanted, at, points[:, axis]) for axis in range(3)], axis=1)
+    return np.stack([np.interp(wanted, at, points[:, axis]) for axis in range(points.shape[1])], axis=1)
 
 
 def _lasso_points(points: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -40,11 +40,14 @@ class CanonicalFrame:
         # Rounded: rotations by a quarter turn leave 1e-17 where 0 was, and must not decide between equal assignments.
         best = max(permutations(range(3)), key=lambda p: round(float(sum(abs(toward[z, p[z]]) for z in range(3))), 9))
         k, j, i = best
-        mm = volume.spacing_mm[::-1]
+        # In a sheared volume a voxel's height counts across its base, not along the slanted edge: the diagonal of a QR
+        # decomposition, taken in the patient's order so that the way of storage does not matter.
+        by_axis = volume.ijk_to_ras[:3, :3][:, [2 - i, 2 - j, 2 - k]]
+        x, y, z = np.round(np.abs(np.diag(np.linalg.qr(by_axis).R)), 9).tolist()
         return cls(
             order=(k, j, i),
             flipped=(bool(toward[0, k] < 0), bool(toward[1, j] < 0), bool(toward[2, i] < 0)),
-            spacing=(mm[k], mm[j], mm[i]),
+            spacing=(z, y, x),
             shape=(volume.shape[k], volume.shape[j], volume.shape[i]),
         )
 

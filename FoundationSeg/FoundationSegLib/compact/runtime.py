@@ -34,6 +34,8 @@ class OnnxGraph:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        # Idle threads sleep: the same computer runs Slicer's views.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers = list(dict.fromkeys([provider, "CPUExecutionProvider"]))
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=providers)
