@@ -21,14 +21,15 @@ from scene_case import MODULE_FILE, SHAPE, SceneTestCase, loadModule, obliqueMat
 
 FoundationSeg = loadModule()
 
-BALL = (10, 12, 15)  # (k, j, i) of the bright ball's centre
+BALL, SMALL_BALL = (10, 12, 15), (4, 4, 26)  # (k, j, i) of their centres
 REQUIREMENTS = MODULE_FILE.parent / "Resources" / "requirements.txt"
 
 
 def ballVoxels() -> np.ndarray:
-    """A bright ball (in voxels) in noise."""
-    distance = np.linalg.norm(np.indices(SHAPE) - np.reshape(BALL, (3, 1, 1, 1)), axis=0)
-    voxels = np.where(distance < 6, 150.0, -50.0) + np.random.default_rng(4).normal(scale=10, size=SHAPE)
+    """Two bright balls (in voxels) in noise."""
+    voxels = np.random.default_rng(4).normal(loc=-50, scale=10, size=SHAPE)
+    for centre, radius in ((BALL, 6), (SMALL_BALL, 3)):
+        voxels[np.linalg.norm(np.indices(SHAPE) - np.reshape(centre, (3, 1, 1, 1)), axis=0) < radius] += 200
     return voxels.astype(np.int16)
 
 
@@ -104,10 +105,12 @@ class SegmentTest(LogicTestCase):
         corner[:2, :2, :2] = True
         self.assertFalse((corner & self.mask()).any())
         self.paint(self.mask() | corner)
-        self.points.SetNthControlPointPosition(0, self.voxelCentre((11, 12, 14), self.volume))
+        first = self.engineMask(*self.rounds())
+        self.points.SetNthControlPointPosition(0, self.voxelCentre(SMALL_BALL, self.volume))
         self.segment()
         moved = mrml.promptsFromMarkups(self.points)
         self.assertEqual(self.rounds(), (moved,))
+        self.assertFalse((self.mask() & first).any())
         np.testing.assert_array_equal(self.mask(), self.engineMask(moved) | corner)
 
     def test_the_same_prompts_again_bring_the_result_back(self) -> None:
@@ -136,6 +139,15 @@ class SegmentTest(LogicTestCase):
         extra = self.addPoints(self.voxelCentre((10, 12, 19), self.volume))
         self.segment(self.points, extra)
         self.assertEqual(self.rounds(), (first, mrml.promptsFromMarkups(extra)))
+        np.testing.assert_array_equal(self.mask(), self.engineMask(*self.rounds()))
+
+    def test_undo_of_the_first_result_leaves_nothing_to_build_on(self) -> None:
+        self.segment()
+        self.logic.undo(self.node)
+        self.assertFalse(self.mask().any())
+        other = self.addPoints(self.voxelCentre(SMALL_BALL, self.volume))
+        self.segment(other)
+        self.assertEqual(self.rounds(), (mrml.promptsFromMarkups(other),))
         np.testing.assert_array_equal(self.mask(), self.engineMask(*self.rounds()))
 
     def test_second_segment_leaves_the_first_alone_and_costs_no_encoder_run(self) -> None:

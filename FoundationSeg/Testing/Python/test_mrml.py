@@ -257,6 +257,10 @@ class CommitTest(SceneTestCase):
         self.commit(self.b, second)
         self.assertMask(self.a, first)
         self.assertMask(self.b, second & ~first)
+        # The segment's own voxels are no obstacle.
+        smaller = filled(boxOf(7, 10, 6, 12, 8, 15))
+        self.commit(self.b, smaller)
+        self.assertMask(self.b, smaller & ~first)
 
     def test_segments_of_another_node_do_not_limit_the_editable_area(self) -> None:
         other = mrml.createSegmentation(self.volume)

@@ -144,6 +144,17 @@ class PanelTest(SceneTestCase):
         self.addPoints((1, 2, 3))
         self.assertEqual(self.ui.segmentSelector.currentText, "Les")
 
+    def test_the_cursor_stays_where_text_is_typed(self) -> None:
+        node = mrml.createSegmentation(self.volume)
+        mrml.addSegment(node, "Liver")
+        self.ui.segmentationSelector.setCurrentNode(node)
+        self.ready()
+        line = self.ui.segmentSelector.lineEdit()
+        line.setCursorPosition(2)
+        line.insert("a")
+        self.assertEqual((line.text, line.cursorPosition), ("Leasion", 3))
+        self.assertEqual(self.widget.logic.getParameters().segmentName, "Leasion")
+
     def test_closing_the_scene_empties_the_panel(self) -> None:
         self.ready()
         self.scene.Clear()
@@ -152,9 +163,14 @@ class PanelTest(SceneTestCase):
         self.assertIn("volume", self.ui.applyButton.toolTip)
         self.addVolume("next")
         self.assertEqual(self.ui.volumeSelector.currentNode().GetName(), "next")
+
+    def test_a_panel_that_is_not_shown_leaves_a_closed_scene_alone(self) -> None:
         self.widget.exit()
-        self.addVolume("unseen")
+        self.scene.Clear()
+        self.assertFalse(self.ui.applyButton.enabled)
+        self.assertIn("No scene", self.ui.applyButton.toolTip)
         self.widget.enter()
+        self.assertIn("volume", self.ui.applyButton.toolTip)
 
     def test_selectors_offer_only_what_can_be_used(self) -> None:
         labels = self.addNode("LabelMapVolume", "labels")
