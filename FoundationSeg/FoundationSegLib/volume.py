@@ -145,7 +145,8 @@ def lps_matrix_to_ras(directions: npt.ArrayLike, origin: npt.ArrayLike) -> Float
     matrix = np.eye(4)
     matrix[:3, :3] = directions
     matrix[:3, 3] = origin
-    return LPS_RAS @ matrix
+    matrix[:2] *= -1
+    return matrix
 
 
 def checked_matrix(matrix: npt.ArrayLike) -> FloatArray:
@@ -155,7 +156,9 @@ def checked_matrix(matrix: npt.ArrayLike) -> FloatArray:
         raise VolumeError(
             "The image's position in space is not a 4x4 affine matrix of finite numbers; correct the image header."
         )
-    spacing = np.linalg.norm(result[:3, :3], axis=0)
+    # Absurd lengths become infinite, and are then refused.
+    with np.errstate(over="ignore"):
+        spacing = np.linalg.norm(result[:3, :3], axis=0)
     check_spacing(spacing)
     if abs(np.linalg.det(result[:3, :3] / spacing)) < _MIN_DIRECTION_DETERMINANT:
         raise VolumeError(

@@ -235,7 +235,9 @@ def _scaled(array: npt.NDArray[Any], header: _Header) -> npt.NDArray[Any]:
         fits = np.iinfo(np.int16).min <= shifted.min() and shifted.max() <= np.iinfo(np.int16).max
         return shifted.astype(np.int16) if fits else shifted
     result = np.empty(array.shape, np.float32)
-    # Slice by slice, so that double precision never needs the memory of the whole volume.
-    for k, plane in enumerate(array):
-        result[k] = plane.astype(np.float64) * slope + intercept
+    # Slice by slice, so that double precision never needs the memory of the whole volume. What single precision cannot
+    # hold becomes infinite, and is then reported as not finite.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for k, plane in enumerate(array):
+            result[k] = plane.astype(np.float64) * slope + intercept
     return result
