@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 STUB = ROOT / "Testing" / "cmake"
 SCRIPTED = Path("lib/Slicer-stub/qt-scripted-modules")
-SHARED = ("Models", "Terminology", "Weights")
+SHARED = ("Demo", "Models", "Terminology", "Weights")
 
 # The wheel's, which lies beside the interpreter, before the system's.
 TOOLS = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])

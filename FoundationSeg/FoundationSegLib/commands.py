@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands do, without reading a command line or printing: each returns a report for people and programs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .atomic import atomic_output
+from .catalogue import model_card, model_cards
+from .demo import reference_dice
+from .errors import FoundationSegError, OutputError, PromptError
+from .measure_table import Measures, format_table, measure_segment, write_table
+from .predictor import Progress
+from .prompts import SegmentPrompts
+from .replay import DIFFERENT, SKIPPED, ReplayedSegment, find_volume, read_original, stored_segments
+from .replay import replay as replay_segments
+from .resources import resource_folder
+from .segmentation_io import read_segmentation, write_segmentation
+from .session import Result, SegmentationSession
+from .volume import NonFinite, Volume
+
+FOOTER = (
+    "Drawn by foundation-seg, without 3D Slicer. Radiological convention: the patient's right is on the left. "
+    "Faint marks lie on other planes. Not for clinical use."
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a command has to say: `data` fit for JSON, `text` for people, and the exit status."""
+
+    data: dict[str, Any]
+    text: str
+    status: int = 0
+
+
+class Listener:
+    """Told what a command is doing; this one keeps it to itself."""
+
+    def say(self, text: str) -> None:
+        """A line for the user."""
+
+    def progress(self, segment: str) -> Progress | None:
+        """The callback that is told of a segment's stages."""
+        return None
+
+
+@dataclass(frozen=True)
+class SegmentJob:
+    """What `segment` was asked for. `out`, `picture` and `table` are files; `reference` segments are compared with."""
+
+    volume: Path
+    plan: Sequence[SegmentPrompts]
+    out: Path
+    picture: Path | None = None
+    table: Path | None = None
+    series: str | None = None
+    nonfinite: NonFinite = "error"
+    modality: str | None = None
+    model: str = "compact"
+    device: str = "auto"
+    reference: Path | None = None
+
+
+@dataclass
+class _Timer:
+    """Seconds per stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 3)
+
+
+def segment(job: SegmentJob, listener: Listener) -> Report:
+    """Segments a volume and writes the results. Raises FoundationSegError; outputs that were there stay until then."""
+    names = [item.name for item in job.plan]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise PromptError(
+            f"The prompts name {_quoted(repeated)} more than once; give each segment one entry with all its prompts."
+        )
+    for path in (job.out, job.picture, job.table):
+        _require_folder(path)
+    timer = _Timer()
+    listener.say(f"Reading {job.volume} ...")
+    with timer.stage("read"):
+        volume = _read(job)
+    for warning in volume.warnings:
+        listener.say(f"Note: {warning}")
+    with timer.stage("model"):
+        session = SegmentationSession(volume, job.model, job.device)
+    with timer.stage("segment"):
+        results = {item.name: _apply(session, item, listener) for item in job.plan}
+    with timer.stage("write"):
+        rows = [measure_segment(volume, name, session.mask(name)) for name in results]
+        _write(job, session, rows)
+    for name, result in results.items():
+        for warning in result.warnings:
+            listener.say(f"Note on {name}: {warning}")
+        if result.voxels == 0:
+            listener.say(f"Note on {name}: the mask is empty; add a click on the structure, or a box around it.")
+    dice = reference_dice(session, job.reference) if job.reference is not None else {}
+    identity = session.predictor.identity
+    data = {
+        "command": "segment",
+        "volume": {
+            "shape_kji": list(volume.shape),
+            "spacing_mm_ijk": list(volume.spacing_mm),
+            "modality": volume.modality,
+            "fingerprint": volume.fingerprint,
+            "warnings": list(volume.warnings),
+        },
+        "model": asdict(identity),
+        "segments": [_segment_data(results[row.segment], row, dice.get(row.segment)) for row in rows],
+        "outputs": {
+            kind: os.fspath(path)
+            for kind, path in (("segmentation", job.out), ("picture", job.picture), ("table", job.table))
+            if path is not None
+        },
+        "seconds": timer.seconds,
+    }
+    extra = {"Dice": {name: f"{value:.3f}" for name, value in dice.items()}} if dice else {}
+    return Report(data, format_table(rows, extra))
+
+
+def demo(job: SegmentJob, listener: Listener, beside: bool) -> Report:
+    """`segment` with all outputs in one folder, which is made; `beside` lays a copy of the volume beside them."""
+    folder = job.out.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The folder {folder} cannot be made ({error.strerror}); choose another one.") from error
+    report = segment(job, listener)
+    lines, volume = [report.text], job.volume
+    if job.reference is not None:
+        lines.append("Dice: overlap with the reference segments that come with the sample; 1 is perfect.")
+    if beside:
+        volume = folder / job.volume.name
+        with job.volume.open("rb") as source, atomic_output(volume) as target:
+            shutil.copyfileobj(source, target)
+        report.data["outputs"]["volume"] = os.fspath(volume)
+    lines += ["", f"Results: {job.out} (open it in 3D Slicer together with {volume})"]
+    lines.append(f"         {job.picture} and {job.table}")
+    return Report({**report.data, "command": "demo"}, "\n".join(lines))
+
+
+def replay(
+    path: Path, volume_path: Path | None, series: str | None, out: Path | None, device: str | None, listener: Listener
+) -> Report:
+    """Makes the segments of a file anew and compares them; status 1 if one differs."""
+    _require_folder(out)
+    file = read_segmentation(path)
+    volume = _original(path, volume_path, series, listener)
+    replayed = replay_segments(volume, file, device, listener.progress)
+    if out is not None:
+        write_segmentation(out, volume, [item.record for item in replayed])
+    differing = [item for item in replayed if item.status == DIFFERENT]
+    lines = [_replay_line(item) for item in replayed]
+    for note in dict.fromkeys(note for item in replayed for note in item.notes):
+        lines.append(f"Note: {note}")
+    lines.append(f"Wrote {out}." if out is not None else "")
+    data = {
+        "command": "replay",
+        "identical": not differing,
+        "segments": [
+            {
+                "name": item.record.name,
+                "status": item.status,
+                "voxels": item.voxels,
+                "differing_voxels": item.differing_voxels,
+                "dice": item.dice,
+                "notes": list(item.notes),
+            }
+            for item in replayed
+        ],
+        "outputs": {} if out is None else {"segmentation": os.fspath(out)},
+    }
+    return Report(data, "\n".join(line for line in lines if line), 1 if differing else 0)
+
+
+def models(name: str | None) -> Report:
+    """The model cards, or the one of a name."""
+    if name is None:
+        cards = model_cards()
+        lines = [f"{card.name:<12} revision {card.revision}, {card.licence}: {card.description}" for card in cards]
+        return Report({"command": "models", "models": [card.data for card in cards]}, "\n".join(lines))
+    card = model_card(name)
+    weights = card.data.get("weights", {})
+    lines = [
+        f"{card.title} ({card.name}), revision {card.revision}",
+        card.description,
+        f"Licence:    {card.licence}",
+        f"Prompts:    {', '.join(card.prompts)}",
+        f"Modalities: {', '.join(card.modalities)}",
+    ]
+    if "file" in weights:
+        file = resource_folder("Weights") / weights["file"]
+        size = f"{file.stat().st_size / 2**20:.1f} MiB" if file.is_file() else "missing"
+        lines.append(f"Weights:    {weights['file']} ({size}), sha256 {weights.get('sha256', 'unknown')}")
+    return Report({"command": "models", "models": [card.data]}, "\n".join(lines))
+
+
+def _read(job: SegmentJob) -> Volume:
+    volume = Volume.read(job.volume, series=job.series, nonfinite=job.nonfinite)
+    return volume if job.modality is None else replace(volume, modality=job.modality)
+
+
+def _apply(session: SegmentationSession, item: SegmentPrompts, listener: Listener) -> Result:
+    for round_ in item.rounds:
+        result = session.add(item.name, *round_, progress=listener.progress(item.name))
+    return result
+
+
+def _write(job: SegmentJob, session: SegmentationSession, rows: Sequence[Measures]) -> None:
+    if job.picture is not None:
+        from .picture import PictureSegment, write_picture
+
+        shown = [
+            PictureSegment(
+                row.segment,
+                session.mask(row.segment),
+                tuple(prompt for round_ in session.rounds(row.segment) for prompt in round_),
+                f"{row.volume_ml:.3g} mL" if row.volume_ml < 100 else f"{row.volume_ml:.0f} mL",
+            )
+            for row in rows
+        ]
+        write_picture(job.picture, session.volume, shown, job.volume.name, FOOTER)
+    if job.table is not None:
+        write_table(job.table, rows)
+    session.save(job.out)
+
+
+def _segment_data(result: Result, row: Measures, dice: float | None) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        **asdict(row),
+        "predicted_iou": result.predicted_iou,
+        "seconds": {stage: round(seconds, 4) for stage, seconds in result.timings.items()},
+        "warnings": list(result.warnings),
+    }
+    if dice is not None:
+        data["dice"] = dice
+    return data
+
+
+def _original(path: Path, volume_path: Path | None, series: str | None, listener: Listener) -> Volume:
+    """The volume that a file's segments were made from: the one given, or one that lies about."""
+    if volume_path is not None:
+        return read_original(volume_path, series)
+    wanted = next((s.fingerprint for s in stored_segments(read_segmentation(path)) if s.fingerprint), None)
+    if wanted is None:
+        raise FoundationSegError(
+            f"{path}: No segment says which volume it was made from, so it cannot be replayed; choose a file that "
+            "FoundationSeg saved."
+        )
+    folders = [path.resolve().parent, Path.cwd()]
+    found = find_volume(wanted, folders, lambda file: listener.say(f"Is it {file.name}?"))
+    if found is None:
+        raise FoundationSegError(
+            f"The volume that {path} was made from is neither beside it nor in the current folder; say where it is "
+            "with --volume (always needed for a folder with DICOM images)."
+        )
+    listener.say(f"Yes: {found[0]}")
+    return found[1]
+
+
+def _replay_line(item: ReplayedSegment) -> str:
+    if item.status == SKIPPED:
+        return f"{item.status:<10} {item.record.name}: no prompts are stored with it"
+    if item.status == DIFFERENT:
+        return (
+            f"{item.status:<10} {item.record.name}: {item.differing_voxels} voxels differ, the new mask has {item.voxels} "
+            f"(Dice {item.dice:.4f})"
+        )
+    return f"{item.status:<10} {item.record.name}: all {item.voxels} voxels, bit for bit"
+
+
+def _require_folder(path: Path | None) -> None:
+    """Before the work, not after it. Whether the folder can be written to shows only when writing."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise OutputError(
+            f"Could not write {path} because its folder does not exist; create the folder or choose another one."
+        )
+
+
+def _quoted(names: set[str]) -> str:
+    return " and ".join(f'"{name}"' for name in sorted(names))
