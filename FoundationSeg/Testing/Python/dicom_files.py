@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import numpy.typing as npt
 import pydicom
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 PATIENT = "Doe^Jane"
 DESCRIPTION = "Thorax of Doe"
+# Of one length, so that files made alike are alike.
+_INSTANCES = itertools.count(10**9)
 
 
 def dataset(
@@ -25,7 +28,7 @@ def dataset(
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = transfer_syntax
     meta.MediaStorageSOPClassUID = sop_class
-    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.MediaStorageSOPInstanceUID = f"1.2.826.0.1.3680043.8.498.{next(_INSTANCES)}"
     ds = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
     ds.SOPClassUID = sop_class
     ds.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
