@@ -233,6 +233,11 @@ class QUiLoader(QtUiTools.QUiLoader):
         return widget
 
 
+# PySide6 6.12 gives away one reference to None with every call that returns nothing. Before Python 3.12, where None
+# became immortal, that ends the process once none are left.
+_SPARE_REFERENCES = [None] * 1_000_000
+
+
 # --- installation -----------------------------------------------------------------------------------------------------
 
 

@@ -372,9 +372,11 @@ class RequirementsTest(unittest.TestCase):
             with (
                 self.subTest(agreed=agreed),
                 mock.patch.dict(sys.modules, {"slicer.packaging": None}),
+                mock.patch.dict(vars(slicer)),
                 mock.patch.object(slicer.util, "confirmOkCancelDisplay", return_value=agreed) as ask,
                 mock.patch.object(slicer.util, "pip_install") as pip,
             ):
+                vars(slicer).pop("packaging", None)
                 FoundationSeg.installRequirements(str(REQUIREMENTS))
                 self.assertIn("onnxruntime", ask.call_args.args[0])
                 self.assertEqual(pip.called, agreed)

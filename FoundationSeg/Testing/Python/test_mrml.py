@@ -378,6 +378,22 @@ class CommitTest(SceneTestCase):
         self.commit(self.a, filled(boxOf(2, 16, 3, 20, 4, 25)))
         self.assertGreater(self.node.GetClosedSurfaceInternalRepresentation(self.a).GetNumberOfPoints(), 2 * small)
 
+    def test_voxels_beyond_the_volume_are_left_out_and_left_alone(self) -> None:
+        """A brush at the edge of the image paints beyond it, on the same grid."""
+        editor = slicer.vtkSlicerSegmentEditorLogic()
+        editor.SetMRMLScene(self.scene)
+        editor.SetSegmentEditorNode(self.userEditor())
+        brush = mrml._gridGeometry(self.node)
+        brush.SetExtent(-3, 2, -2, 4, 17, 22)
+        brush.AllocateScalars(3, 1)
+        brush.GetPointData().GetScalars().Fill(1)
+        editor.ModifySegmentByLabelmap(self.node, self.a, brush, editor.ModificationModeAdd, True, False)
+        painted = filled(boxOf(17, 20, 0, 5, 0, 3))
+        self.assertMask(self.a, painted)
+        self.commit(self.a, painted | filled(boxOf(2, 8, 3, 9, 4, 12)))
+        labelmap = self.node.GetBinaryLabelmapInternalRepresentation(self.a)
+        self.assertEqual((labelmap.GetExtent()[0], labelmap.GetExtent()[5]), (-3, 22))
+
     def test_unknown_segment_is_named(self) -> None:
         with self.assertRaisesRegex(OutputError, '"gone"'):
             self.commit("gone", filled())
