@@ -51,8 +51,7 @@ class FoundationSeg(ScriptedLoadableModule):
             "Apply. Everything runs on this computer. Not for clinical use."
         )
         self.parent.acknowledgementText = _(
-            "FoundationSeg builds on 3D Slicer and on published promptable segmentation models; each model's card "
-            "names its authors and licence."
+            "FoundationSeg builds on 3D Slicer and ONNX Runtime; each model's card names its origin and its licence."
         )
 
 
