@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-TIME_LIMIT_S = 120
+TIME_LIMIT_S = 240
 _CHILD = "HEADLESS_SLICER_CHILD"
 
 
