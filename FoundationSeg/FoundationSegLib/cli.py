@@ -15,7 +15,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from . import __version__, commands
 from .compact.runtime import DEVICES
@@ -115,8 +115,15 @@ def _numbers(count: int) -> Any:
     return parse
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line instead of half a page."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message.rstrip('.')}. (All options: {self.prog} --help)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="foundation-seg",
         description="Segments structures in CT, MR and PET volumes from a few prompts. Not for clinical use.",
         epilog="Exit status: 0 success, 1 a named failure (for replay: a segment differs), 2 wrong use, 130 cancelled.",
@@ -124,7 +131,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"foundation-seg {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    segment = subparsers.add_parser("segment", help="segment a volume from points, boxes or a prompt file")
+    segment = subparsers.add_parser(
+        "segment",
+        help="segment a volume from points, boxes or a prompt file",
+        usage=f"%(prog)s VOLUME (--point R,A,S ... | --prompts FILE.json) --out FILE{SUFFIX} [more options]",
+    )
     segment.add_argument(
         "volume", type=Path, help="NRRD, NIfTI or MetaImage file, or a folder or zip with DICOM images"
     )
@@ -135,7 +146,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_reading_options(segment)
     segment.set_defaults(run=lambda parsed: _segment(parsed, segment))
 
-    demo = subparsers.add_parser("demo", help="segment a sample CT, or a volume of your own, into one folder")
+    demo = subparsers.add_parser(
+        "demo",
+        help="segment a sample CT, or a volume of your own, into one folder",
+        usage="%(prog)s [VOLUME (--point R,A,S ... | --prompts FILE.json)] [--out FOLDER] [more options]",
+    )
     demo.add_argument("volume", type=Path, nargs="?", help="a volume of your own, with prompts (default: the sample)")
     demo.add_argument("--out", type=Path, default=Path("demo-output"), metavar="FOLDER", help="default: demo-output")
     _add_prompt_options(demo)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .atomic import atomic_output
-from .catalogue import model_card, model_cards
+from .catalogue import load_predictor, model_card, model_cards
 from .demo import reference_dice
 from .errors import FoundationSegError, OutputError, PromptError
 from .measure_table import Measures, format_table, measure_segment, write_table
@@ -92,13 +92,14 @@ def segment(job: SegmentJob, listener: Listener) -> Report:
     for path in (job.out, job.picture, job.table):
         _require_folder(path)
     timer = _Timer()
+    with timer.stage("model"):  # first, because a wrong name or device shows at once and a volume takes its time
+        load_predictor(job.model, job.device)
     listener.say(f"Reading {job.volume} ...")
     with timer.stage("read"):
         volume = _read(job)
     for warning in volume.warnings:
         listener.say(f"Note: {warning}")
-    with timer.stage("model"):
-        session = SegmentationSession(volume, job.model, job.device)
+    session = SegmentationSession(volume, job.model, job.device)
     with timer.stage("segment"):
         results = {item.name: _apply(session, item, listener) for item in job.plan}
     with timer.stage("write"):
@@ -274,14 +275,12 @@ def _original(path: Path, volume_path: Path | None, series: str | None, listener
 
 
 def _replay_line(item: ReplayedSegment) -> str:
+    start = f"{item.status:<10} {item.record.name}:"
     if item.status == SKIPPED:
-        return f"{item.status:<10} {item.record.name}: no prompts are stored with it"
+        return f"{start} no prompts are stored with it"
     if item.status == DIFFERENT:
-        return (
-            f"{item.status:<10} {item.record.name}: {item.differing_voxels} voxels differ, the new mask has {item.voxels} "
-            f"(Dice {item.dice:.4f})"
-        )
-    return f"{item.status:<10} {item.record.name}: all {item.voxels} voxels, bit for bit"
+        return f"{start} {item.differing_voxels} voxels differ, the new mask has {item.voxels} (Dice {item.dice:.4f})"
+    return f"{start} all {item.voxels} voxels, bit for bit"
 
 
 def _require_folder(path: Path | None) -> None:

@@ -127,8 +127,6 @@ def _draw_plane(
     ticks = ((np.arange(_PIXELS) + 0.5) / _PIXELS * 2 - 1) * view.half
     x, y = ticks + view.middle[orientation.horizontal], ticks + view.middle[orientation.vertical]
     for segment, color in zip(segments, _colors(), strict=False):
-        if not segment.mask.any():
-            continue
         inside = sample_plane(volume, segment.mask, points, 0.0).reshape(_PIXELS, _PIXELS)
         if inside.max() > 0.5:
             axes.contourf(x, y, inside, levels=[0.5, 1.1], colors=[color], alpha=0.16)
