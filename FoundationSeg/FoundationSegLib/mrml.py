@@ -21,6 +21,7 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 from .errors import OutputError, PromptError, VolumeError
 from .prompts import Box, Lasso, Point, Prompt, Round, Scribble, Vector, rounds_from_list
 from .region import Box3
+from .segmentation_io import escape_tag, unescape_tag
 from .session import PROMPTS_TAG, PROVENANCE_TAG
 from .terminology import lookup
 from .volume import Volume
@@ -331,7 +332,7 @@ class SegmentWriter:
             if not restricted and not np.array_equal(after, wanted):
                 raise OutputError("3D Slicer did not store the voxels of the result")
             for name, value in (tags or {}).items():
-                segment.SetTag(name, value)
+                segment.SetTag(name, escape_tag(value))
         except Exception as error:
             # Undo goes back one state too far unless something was modified, and redo would bring the failed state back
             # unless something is modified afterwards.
@@ -416,7 +417,7 @@ def _jsonTag(segmentationNode: Any, segmentId: str, name: str) -> Any:
     if not segment.GetTag(name, text):
         return None
     try:
-        return json.loads(str(text))
+        return json.loads(unescape_tag(str(text)))
     except json.JSONDecodeError:
         raise PromptError(f'The tag "{name}" of the segment "{segment.GetName()}" is damaged; remove it.') from None
 
