@@ -242,8 +242,10 @@ def _write(job: SegmentJob, session: SegmentationSession, rows: Sequence[Measure
 
 
 def _segment_data(result: Result, row: Measures, dice: float | None) -> dict[str, Any]:
+    measures = asdict(row)
     data: dict[str, Any] = {
-        **asdict(row),
+        "name": measures.pop("segment"),
+        **measures,
         "predicted_iou": result.predicted_iou,
         "seconds": {stage: round(seconds, 4) for stage, seconds in result.timings.items()},
         "warnings": list(result.warnings),
