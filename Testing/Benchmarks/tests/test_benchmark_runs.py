@@ -9,6 +9,7 @@ import accuracy
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy import ndimage
 from segbench import baselines, cases, environment, methods, report, simulate
 from segbench.cache import Cache
 from segbench.metrics import SurfaceScore, dice
@@ -49,7 +50,7 @@ RECORD = {
     "images": ["image_t1c.nii.gz", "image_flair.nii.gz"],
     "labels": "labels.nii.gz",
     "structures": {
-        "lung_left": {"value": 1, "voxels": 900},
+        "lung_l": {"value": 1, "voxels": 900},
         "edema": {"value": 2, "voxels": 100},
         "speck": {"value": 3, "voxels": 29},
         "gtv_1": {"value": 4, "voxels": 30},
@@ -67,9 +68,9 @@ class TestCases:
     def test_what_is_measured_and_what_is_left_out(self, tmp_path):
         case = cases.parse_case(RECORD, tmp_path)
         found = {structure.name: structure for structure in case.structures}
-        assert list(found) == ["lung_left", "edema", "gtv_1", "heart"]
+        assert list(found) == ["lung_l", "edema", "gtv_1", "heart"]
         assert case.skipped == {"speck": "fewer than 30 voxels", "ptv_1": "no anatomy", "patient": "no anatomy"}
-        assert found["lung_left"].mask == "masks/lung_l.nii.gz" and found["lung_left"].value is None
+        assert found["lung_l"].mask == "masks/lung_l.nii.gz" and found["lung_l"].value is None
         assert found["edema"].image == "image_flair.nii.gz" and found["gtv_1"].image == "image_t1c.nii.gz"
         assert [structure.kind for structure in case.structures] == ["organ", "lesion", "lesion", "organ"]
         assert (case.group, case.modality) == ("human", "CT")
@@ -155,6 +156,20 @@ class TestRegions:
         assert dice(work.back(work.image > 100), mask) > 0.9
         shifted = np.roll(mask, 2, axis=2)
         assert dice(work.back(work.image > 100), shifted) < dice(work.back(work.image > 100), mask) - 0.02
+
+    def test_a_place_is_the_same_on_the_coarse_grid_and_back(self):
+        shape, kji = (40, 60, 80), np.array([22.0, 31.0, 37.0])
+        grid = Grid(shape, oblique())
+        ras, _ = click(grid, kji)
+        for axis in range(3):
+            ramp = np.broadcast_to(np.arange(shape[axis]).reshape([-1 if a == axis else 1 for a in range(3)]), shape)
+            work = Workspace(ramp, grid, Prompts([(ras, True)]), 5000)
+            found = ndimage.map_coordinates(work.image, work.index(ras).T, order=1)[0]
+            assert found == pytest.approx(kji[axis], abs=0.01)
+            # And back: the plane where a ramp passes a half comes to lie between the same two voxels.
+            inside = tuple(slice(span.start + 6, span.stop - 6) for span in work.part)
+            back = work.back((work.image - kji[axis] - 0.5) / 1000 + 0.5)
+            np.testing.assert_array_equal(back[inside], (ramp > kji[axis])[inside])
 
     def test_seeds_where_balls_meet_belong_to_the_nearer_click(self):
         grid = Grid((21, 21, 21), np.eye(4))
