@@ -15,14 +15,14 @@ from typing import Any
 from .atomic import atomic_output
 from .catalogue import load_predictor, model_card, model_cards
 from .demo import reference_dice
-from .errors import FoundationSegError, OutputError, PromptError
+from .errors import OutputError, PromptError, SegmentationFileError, VolumeError
 from .measure_table import Measures, format_table, measure_segment, write_table
 from .predictor import Progress
 from .prompts import SegmentPrompts
 from .replay import DIFFERENT, SKIPPED, ReplayedSegment, find_volume, read_original, stored_segments
 from .replay import replay as replay_segments
 from .resources import resource_folder
-from .segmentation_io import read_segmentation, write_segmentation
+from .segmentation_io import SegmentationFile, read_segmentation, write_segmentation
 from .session import Result, SegmentationSession
 from .volume import NonFinite, Volume
 
@@ -161,7 +161,7 @@ def replay(
     """Makes the segments of a file anew and compares them; status 1 if one differs."""
     _require_folder(out)
     file = read_segmentation(path)
-    volume = _original(path, volume_path, series, listener)
+    volume = read_original(volume_path, series) if volume_path is not None else _lying_about(path, file, listener)
     replayed = replay_segments(volume, file, device, listener.progress)
     if out is not None:
         write_segmentation(out, volume, [item.record for item in replayed])
@@ -255,20 +255,17 @@ def _segment_data(result: Result, row: Measures, dice: float | None) -> dict[str
     return data
 
 
-def _original(path: Path, volume_path: Path | None, series: str | None, listener: Listener) -> Volume:
-    """The volume that a file's segments were made from: the one given, or one that lies about."""
-    if volume_path is not None:
-        return read_original(volume_path, series)
-    wanted = next((s.fingerprint for s in stored_segments(read_segmentation(path)) if s.fingerprint), None)
+def _lying_about(path: Path, file: SegmentationFile, listener: Listener) -> Volume:
+    """The volume that a file's segments were made from, looked for beside the file and in the current folder."""
+    wanted = next((segment.fingerprint for segment in stored_segments(file) if segment.fingerprint), None)
     if wanted is None:
-        raise FoundationSegError(
+        raise SegmentationFileError(
             f"{path}: No segment says which volume it was made from, so it cannot be replayed; choose a file that "
             "FoundationSeg saved."
         )
-    folders = [path.resolve().parent, Path.cwd()]
-    found = find_volume(wanted, folders, lambda file: listener.say(f"Is it {file.name}?"))
+    found = find_volume(wanted, [path.resolve().parent, Path.cwd()], lambda image: listener.say(f"Is it {image.name}?"))
     if found is None:
-        raise FoundationSegError(
+        raise VolumeError(
             f"The volume that {path} was made from is neither beside it nor in the current folder; say where it is "
             "with --volume (always needed for a folder with DICOM images)."
         )

@@ -111,10 +111,12 @@ class Region:
         grid = self.to_grid(position) * self.spacing
         return bool((grid >= margin).all() and (grid <= self.side - self.spacing - margin).all())
 
-    def voxel_box(self, frame: CanonicalFrame) -> Box3:
-        """The canonical voxels whose centres lie in the region (may be empty)."""
-        low = np.ceil(np.round((self.origin - self.spacing / 2) / frame.spacing, _DIGITS)).astype(int)
-        high = np.floor(np.round((self.origin + self.side - self.spacing / 2) / frame.spacing, _DIGITS)).astype(int) + 1
+    def voxel_box(self, frame: CanonicalFrame, bounds: FloatArray | None = None) -> Box3:
+        """The canonical voxels whose centres lie in the region, or in canonical bounds (2, 3) of a part of it."""
+        if bounds is None:
+            bounds = np.stack([self.origin, self.origin + self.side]) - self.spacing / 2
+        low = np.ceil(np.round(bounds[0] / frame.spacing, _DIGITS)).astype(int)
+        high = np.floor(np.round(bounds[1] / frame.spacing, _DIGITS)).astype(int) + 1
         z, y, x = (
             slice(max(0, a), max(max(0, a), min(n, b))) for a, b, n in zip(low.tolist(), high.tolist(), frame.shape, strict=True)
         )
@@ -180,17 +182,15 @@ def sample_mask(mask: npt.NDArray[np.bool_], frame: CanonicalFrame, region: Regi
 
 
 def to_voxels(
-    logits: npt.NDArray[np.float32], frame: CanonicalFrame, region: Region
-) -> tuple[Box3, npt.NDArray[np.float32]]:
-    """Logits of a region at the voxel centres inside of it: the canonical voxel box, and float32 of its shape."""
-    box = region.voxel_box(frame)
+    logits: npt.NDArray[np.float32], frame: CanonicalFrame, region: Region, box: Box3
+) -> npt.NDArray[np.float32]:
+    """Logits of a region at the voxel centres of a canonical voxel box inside of it, float32 of the box's shape."""
     out = logits
-    for axis, part in enumerate(box):
-        position = np.round(
-            (np.arange(part.start, part.stop) * frame.spacing[axis] - region.origin[axis]) / region.spacing, _DIGITS
-        )
-        out = _interpolate(out, position, axis)
-    return box, out
+    # The axis that shrinks most goes first, so that the arrays in between stay small.
+    for axis in sorted(range(3), key=lambda axis: box[axis].stop - box[axis].start):
+        position = np.arange(box[axis].start, box[axis].stop) * frame.spacing[axis]
+        out = _interpolate(out, np.round((position - region.origin[axis]) / region.spacing, _DIGITS), axis)
+    return out
 
 
 def regrid(logits: npt.NDArray[np.float32], source: Region, target: Region, outside: float) -> npt.NDArray[np.float32]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from .cues import Cues, cues_of, inside_box
 from .errors import PromptError
 from .predictor import Array, CancelToken, Decoded, EmbeddingCache, Predictor, Progress
-from .prompts import MaskPrompt, Round
+from .prompts import MaskPrompt, Point, Round, Scribble
 from .region import Box3, CanonicalFrame, Region, regrid, sample_mask, to_voxels
 from .volume import Volume
 
@@ -34,8 +35,8 @@ class RegionPolicy:
 
     context: float = 1.6  # edge of the region over the largest extent of the structure
     smallest_mm: float = 16.0
-    first_mm: float = 32.0  # finest scale that a lone click is tried at
-    scale_step: float = 2.0  # between the scales that a lone click is tried at
+    first_mm: float = 16.0  # finest scale that a lone click is tried at
+    scale_step: float = 2.5  # between the scales that a lone click is tried at
     touch: float = 0.01  # share of a face's grid points in the mask from which the region grows
     grow: float = 1.6
     zoom: float = 0.7  # the region is laid anew when this share of its edge would do
@@ -49,9 +50,9 @@ class Prediction:
     region: Region
     logits: Array  # (size, size, size) on the region's grid
     predicted_iou: float | None
-    box: Box3  # array voxels (k, j, i) inside of the region
+    box: Box3  # array voxels (k, j, i) around the mask
     mask: BoolArray  # of the box's shape
-    uncertainty: Array  # of the box's shape, see SegmentationSession.uncertainty
+    region_box: Box3  # array voxels inside of the region
     warnings: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
 
@@ -86,6 +87,8 @@ class Segmenter:
         elif previous is not None:
             region = self._following(previous, cues)
             decoded = run.decode(region, self._carried(previous, region))
+            region, decoded = run.settle(region, decoded)
+            return run.finish(region, run.attached(self._one_way(rounds[-1], previous, region, decoded), region))
         elif (bounds := cues.bounds()) is not None and self._has_extent(cues, bounds):
             region = self._around(bounds)
             decoded = run.decode(region, None)
@@ -94,13 +97,18 @@ class Segmenter:
         region, decoded = run.settle(region, decoded)
         return run.finish(region, decoded)
 
+    def uncertainty(self, prediction: Prediction) -> Array:
+        """1 - |2p - 1| per voxel of the prediction's `region_box`, (k, j, i), for the model's probability p."""
+        logits = to_voxels(prediction.logits, self.frame, prediction.region, prediction.region.voxel_box(self.frame))
+        return _to_array_axes(1 - np.abs(np.tanh(logits / 2)), self.frame)
+
     def _given_mask(self, round_: Round) -> BoolArray | None:
         masks = [prompt.array for prompt in round_ if isinstance(prompt, MaskPrompt) and prompt.positive]
         return np.logical_or.reduce(masks) if masks else None
 
     def _has_extent(self, cues: Cues, bounds: FloatArray) -> bool:
         """Do the prompts show how large the structure is? A box does, and so do clicks far apart."""
-        return bool(cues.boxes) or float((bounds[1] - bounds[0]).max()) > self.policy.first_mm
+        return bool(cues.boxes) or float((bounds[1] - bounds[0]).max()) > 2 * self.policy.first_mm
 
     def _around(self, extent: FloatArray | BoolArray, context: float | None = None) -> Region:
         """The region around canonical bounds (2, 3) in mm, or around a mask (k, j, i)."""
@@ -143,6 +151,17 @@ class Segmenter:
         everything = np.concatenate([points, known] if known is not None else [points])
         return self._around(np.stack([everything.min(0), everything.max(0)]))
 
+    def _one_way(self, round_: Round, previous: Prediction, region: Region, decoded: Decoded) -> Decoded:
+        """Lets clicks on the structure only add, and clicks beside it only take away; what they do not mean stays.
+
+        Rounds of both signs, and those with a box, a lasso or a mask, may change everything.
+        """
+        signs = {prompt.positive if isinstance(prompt, Point | Scribble) else None for prompt in round_}
+        if len(signs) != 1 or None in signs:
+            return decoded
+        bound = np.maximum if signs.pop() else np.minimum
+        return replace(decoded, logits=bound(decoded.logits, self._carried(previous, region)))
+
     def _carried(self, previous: Prediction, region: Region) -> Array:
         if region == previous.region:
             return previous.logits
@@ -180,7 +199,7 @@ class _Run:
         with self._stage("decode"):
             decoded = predictor.decode(embedding, self.cues.on_grid(region), previous_logits)
         self.passes += 1
-        return replace(decoded, logits=self._attached(decoded.logits, region))
+        return self.attached(decoded, region)
 
     def search(self) -> tuple[Region, Decoded]:
         """A lone click does not say how large the structure is: try several scales and let the model judge its answers."""
@@ -197,8 +216,10 @@ class _Run:
         return max(tried, key=lambda pair: self._merit(*pair))
 
     def _merit(self, region: Region, decoded: Decoded) -> float:
-        quality = decoded.predicted_iou or 0.0
-        return quality * (0.5 if self._touched(decoded.logits, region) else 1.0)
+        quality = decoded.predicted_iou if decoded.predicted_iou is not None else 0.5
+        cut = self._touched(decoded.logits, region)
+        # Structures of every size are equally likely to be clicked, but large answers flatter themselves.
+        return quality * (0.5 if cut else 1.0) * region.side**-0.2
 
     def settle(self, region: Region, decoded: Decoded) -> tuple[Region, Decoded]:
         """Grows the region while the mask touches its faces, or lays it closer around a mask that is small in it."""
@@ -237,43 +258,68 @@ class _Run:
                 return True
         return False
 
-    def _attached(self, logits: Array, region: Region) -> Array:
+    def attached(self, decoded: Decoded, region: Region) -> Decoded:
         """Without the islands that no positive prompt reaches: a click means one thing, not everything that looks alike."""
-        import cc3d
-
+        mask = decoded.logits > 0
         grid = self.cues.on_grid(region)
-        labels = cc3d.connected_components((logits > 0).astype(np.uint8), connectivity=18)
-        if labels.max() <= 1:
-            return logits
-        kept = {0}
-        for coordinate in grid.point_coords[grid.point_labels == 1]:
-            low = np.maximum(np.round(coordinate).astype(int) - 1, 0)
-            kept.update(np.unique(labels[tuple(slice(a, a + 3) for a in low)]).tolist())
-        if len(kept) == 1:  # boxes only, or no click met: the largest piece
-            kept.add(int(np.bincount(labels.ravel())[1:].argmax()) + 1)
-        lost = ~np.isin(labels, list(kept))
-        return np.where(lost, np.float32(_OUTSIDE_LOGIT), logits)
+        kept = connected_to(mask, grid.point_coords[grid.point_labels == 1])
+        if not kept.any():
+            kept = largest_component(mask)
+        return replace(decoded, logits=np.where(mask & ~kept, np.float32(_OUTSIDE_LOGIT), decoded.logits))
 
     def finish(self, region: Region, decoded: Decoded) -> Prediction:
+        """The mask on the volume's voxels, computed only where the region's mask is: that is milliseconds, not seconds."""
         frame = self.owner.frame
         with self._stage("voxels"):
-            box, logits = to_voxels(decoded.logits, frame, region)
+            reach = _grid_bounds(decoded.logits > 0, region)
+            if reach is None:
+                box: Box3 = (slice(0, 0), slice(0, 0), slice(0, 0))
+            else:
+                # Between a grid point inside and one outside the border may lie anywhere.
+                box = region.voxel_box(frame, reach + np.array([[-0.5], [0.5]]) * region.spacing)
+            mask = to_voxels(decoded.logits, frame, region, box) > 0
             for exclusion in self.cues.exclusions:
                 axes = [np.arange(part.start, part.stop) * mm for part, mm in zip(box, frame.spacing, strict=True)]
-                logits[inside_box(exclusion, np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1))] = _OUTSIDE_LOGIT
-            array_box = frame.array_box(box)
-            logits = _to_array_axes(logits, frame)
-            mask = logits > 0
-            uncertainty = 1 - np.abs(np.tanh(logits / 2))
+                mask &= ~inside_box(exclusion, np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1))
         return Prediction(
-            region, decoded.logits, decoded.predicted_iou, array_box, mask, uncertainty, self.cues.warnings, self.timings
+            region=region,
+            logits=decoded.logits,
+            predicted_iou=decoded.predicted_iou,
+            box=frame.array_box(box),
+            mask=_to_array_axes(mask, frame),
+            region_box=frame.array_box(region.voxel_box(frame)),
+            warnings=self.cues.warnings,
+            timings=self.timings,
         )
 
 
-def _to_array_axes(values: Array, frame: CanonicalFrame) -> Array:
+def _to_array_axes(values: npt.NDArray[Any], frame: CanonicalFrame) -> npt.NDArray[Any]:
     """A canonical block (z, y, x) with the axes of the array (k, j, i)."""
     flipped = values[tuple(slice(None, None, -1 if flip else 1) for flip in frame.flipped)]
     return np.ascontiguousarray(flipped.transpose(np.argsort(frame.order)))
+
+
+def connected_to(mask: BoolArray, coords: Array) -> BoolArray:
+    """The components of a mask that reach one of the grid coordinates (P, 3) or a direct neighbour of it."""
+    import cc3d
+
+    labels = cc3d.connected_components(mask.astype(np.uint8), connectivity=18)
+    met = set()
+    for coordinate in coords:
+        low = np.maximum(np.rint(coordinate).astype(int) - 1, 0)
+        high = np.rint(coordinate).astype(int) + 2
+        met.update(np.unique(labels[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]).tolist())
+    return np.isin(labels, sorted(met - {0}))
+
+
+def largest_component(mask: BoolArray) -> BoolArray:
+    """The largest component of a mask; the mask itself where it is empty."""
+    import cc3d
+
+    if not mask.any():
+        return mask
+    result: BoolArray = cc3d.largest_k(mask.astype(np.uint8), k=1, connectivity=18) > 0
+    return result
 
 
 def _grid_bounds(mask: BoolArray, region: Region) -> FloatArray | None:

@@ -170,7 +170,7 @@ class SegmentationSession:
         where the model is sure. It says where to look, not how often the model errs there.
         """
         prediction = self._known(segment).current
-        return prediction.uncertainty if prediction is not None else np.zeros((0, 0, 0), np.float32)
+        return np.zeros((0, 0, 0), np.float32) if prediction is None else self._segmenter.uncertainty(prediction)
 
     def provenance(self, segment: str) -> dict[str, Any]:
         """Where the segment came from, fit for JSON. Holds no name, path or identifier of a patient."""
@@ -227,7 +227,7 @@ class SegmentationSession:
         return Result(
             segment=segment,
             box=_changed_box(before, after),
-            region_box=nothing if after is None else after.box,
+            region_box=nothing if after is None else after.region_box,
             voxels=voxels,
             volume_ml=voxels * self.volume.voxel_volume_ml,
             predicted_iou=None if after is None else after.predicted_iou,

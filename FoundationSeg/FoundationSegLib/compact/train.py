@@ -33,9 +33,9 @@ from .synthesis import synthesise
 class TrainConfig:
     """One run. `stages` are (fraction of the time, grid size, scenes per step)."""
 
-    minutes: float = 95.0
+    minutes: float = 105.0
     seed: int = 20261122
-    stages: tuple[tuple[float, int, int], ...] = ((0.26, 32, 2), (1.0, 48, 2))
+    stages: tuple[tuple[float, int, int], ...] = ((0.72, 32, 2), (1.0, 48, 2))
     targets: int = 3
     rounds: int = 2
     learning_rate: float = 1.5e-3

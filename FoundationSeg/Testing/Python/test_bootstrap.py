@@ -77,6 +77,12 @@ def test_extras_add_up_and_torch_comes_first(environment: Recorded) -> None:
     assert environment.take() == [] and environment.made == 1
 
 
+def test_what_was_installed_before_is_not_forgotten(environment: Recorded) -> None:
+    environment.ensure(["test"])
+    environment.ensure(["torch"])
+    assert environment.installed() == {"base", "test", "torch"}
+
+
 @pytest.mark.parametrize("name", ["pyproject.toml", str(CONSTRAINTS)])
 def test_changed_requirements_are_installed_into_the_same_environment(environment: Recorded, name: str) -> None:
     environment.ensure(["test"])

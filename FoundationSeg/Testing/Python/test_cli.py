@@ -280,6 +280,7 @@ POINT = ("--point", POINTS[0])
         (("segment", "image.nrrd", *POINT, *OUT, "--picture", "no/o.png"), 1, "its folder does not exist"),
         (("replay", "gone.seg.nrrd"), 1, "gone.seg.nrrd: There is no such file"),
         (("replay", "text.nrrd"), 1, "text.nrrd: "),
+        (("replay", "gone.seg.nrrd", "--out", "no/new.seg.nrrd"), 1, "its folder does not exist"),
         (("replay", "image.nrrd"), 1, "No segment says which volume"),
         (("replay", "image.nrrd", "--volume", "image.nrrd"), 1, "No segment of the file carries prompts"),
         (("models", "show", "huge"), 1, "There is no model 'huge'; there are: compact"),
@@ -476,7 +477,7 @@ def test_replay_tells_which_segment_was_edited(segmented: Path, run: Command) ->
     assert "different  Tumour ä: 3 voxels differ" in run("replay", segmented).out
 
 
-def test_replay_tells_of_another_model_device_and_software(segmented: Path, run: Command) -> None:
+def test_replay_tells_of_another_model_device_and_software(segmented: Path, run: Command, tmp_path: Path) -> None:
     def age(record: SegmentRecord) -> None:
         provenance = json.loads(record.tags[PROVENANCE_TAG])
         provenance |= {"revision": "0.9", "sha256": "ab" * 32, "device": "cuda", "software": "FoundationSeg 0.0.9"}
@@ -484,12 +485,14 @@ def test_replay_tells_of_another_model_device_and_software(segmented: Path, run:
         record.tags[PROVENANCE_TAG] = json.dumps(provenance)
 
     rewrite(segmented, age)
-    result = run("replay", segmented)
+    result = run("replay", segmented, "--out", tmp_path / "new.seg.nrrd")
     assert result.status == 0
     others = ("revision 0.9 (sha256 abababababab...)", 'on "cuda" and replayed on "cpu"', "0.0.9", "numpy 1.26.4 (now")
     for fact in others:
         assert fact in result.out
     assert result.out.count("revision 0.9") == 1, "once for all segments"
+    for record in read_segmentation(tmp_path / "new.seg.nrrd").records:
+        assert json.loads(record.tags[PROVENANCE_TAG])["revision"] == "test", "what is written says who made it"
 
 
 def test_replay_keeps_segments_that_were_not_made_from_prompts(segmented: Path, run: Command, tmp_path: Path) -> None:
