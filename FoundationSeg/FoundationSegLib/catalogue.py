@@ -50,7 +50,9 @@ class ModelCard:
 
 def model_cards() -> list[ModelCard]:
     """All cards, by name."""
-    return [ModelCard.read(path) for path in sorted(resource_folder("Models").glob("*.json")) if ".schema" not in path.name]
+    return [
+        ModelCard.read(path) for path in sorted(resource_folder("Models").glob("*.json")) if ".schema" not in path.name
+    ]
 
 
 def model_card(name: str) -> ModelCard:

@@ -75,14 +75,18 @@ def cues_of(prompts: Iterable[Prompt], volume: Volume, frame: CanonicalFrame) ->
                 _require_inside(volume, [prompt.ras], "The point")
                 if prompt.ras in seen:
                     if seen[prompt.ras] != prompt.positive:
-                        raise PromptError(f"The point at {_mm(prompt.ras)} is positive and negative; remove one of the two.")
+                        raise PromptError(
+                            f"The point at {_mm(prompt.ras)} is positive and negative; remove one of the two."
+                        )
                     warnings.append(f"The point at {_mm(prompt.ras)} was given twice and counts once.")
                     continue
                 seen[prompt.ras] = prompt.positive
                 add(prompt.ras, prompt.positive)
             case Box():
                 if not _box_touches(prompt, volume):
-                    raise PromptError(f"The box around {_mm(prompt.corners_ras.mean(0))} lies outside of the volume; move it inside.")
+                    raise PromptError(
+                        f"The box around {_mm(prompt.corners_ras.mean(0))} lies outside of the volume; move it inside."
+                    )
                 (boxes if prompt.positive else exclusions).append(_canonical_box(prompt, volume, frame))
             case Scribble():
                 _require_inside(volume, prompt.points, "The scribble")
@@ -94,10 +98,14 @@ def cues_of(prompts: Iterable[Prompt], volume: Volume, frame: CanonicalFrame) ->
                 if prompt.positive:
                     add(outside[volume.contains(outside)], False)
             case TextPrompt():
-                raise PromptError("This model does not know names of structures; use points, boxes, scribbles or a lasso.")
+                raise PromptError(
+                    "This model does not know names of structures; use points, boxes, scribbles or a lasso."
+                )
             case MaskPrompt():
                 if prompt.array.shape != volume.shape:
-                    raise PromptError(f"The mask prompt has {prompt.array.shape} voxels (k, j, i) and the volume {volume.shape}.")
+                    raise PromptError(
+                        f"The mask prompt has {prompt.array.shape} voxels (k, j, i) and the volume {volume.shape}."
+                    )
     return Cues(
         np.array(positions, dtype=np.float64).reshape(-1, 3),
         np.array(labels, dtype=np.int64),
@@ -109,7 +117,7 @@ def cues_of(prompts: Iterable[Prompt], volume: Volume, frame: CanonicalFrame) ->
 
 def inside_box(box: GridBox, positions: FloatArray) -> npt.NDArray[np.bool_]:
     """Whether positions (..., 3), in the units of the box, lie in it."""
-    return (np.abs((positions - box.centre) @ box.directions.T) <= box.half).all(axis=-1)
+    return np.asarray((np.abs((positions - box.centre) @ box.directions.T) <= box.half).all(axis=-1))
 
 
 def _mm(ras: Sequence[float] | FloatArray) -> str:
@@ -122,7 +130,8 @@ def _require_inside(volume: Volume, points: Sequence[Sequence[float]], what: str
         low, high = volume.bounds_ras
         where = points[int(np.argmax(outside))]
         raise PromptError(
-            f"{what} at {_mm(where)} lies outside of the volume, which reaches from {_mm(low)} to {_mm(high)}; place it inside."
+            f"{what} at {_mm(where)} lies outside of the volume, which reaches from {_mm(low)} to {_mm(high)}; "
+            "place it inside."
         )
 
 

@@ -5,7 +5,8 @@ The file form serves every front end and is stored with the segment, so that a r
 
     {"segments": [{"name": "Left kidney", "prompts": [{"type": "point", "ras": [12.5, -40, 88], "positive": true}]}]}
 
-Prompts given together share a round; `"round": 0, 1, ...` keeps the rounds apart, because a later round refines the mask
+Prompts given together share a round; `"round": 0, 1, ...` keeps the rounds apart, because a later round refines the
+mask
 of the one before. Without it all prompts of a segment are one round.
 """
 
@@ -60,7 +61,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Box:
-    """A box around the structure. A RAS point p lies inside iff `ras_min <= axes @ p <= ras_max`, component by component.
+    """A box around the structure. A RAS point p lies inside iff `ras_min <= axes @ p <= ras_max`, component by
+    component.
 
     `axes` holds three orthogonal unit vectors as rows; None stands for R, A and S, and then the corners are RAS
     positions in mm. A negative box marks space in which the structure is not.
@@ -75,7 +77,9 @@ class Box:
         low = _vector(self.ras_min, "The lower corner of a box")
         high = _vector(self.ras_max, "The upper corner of a box")
         if not all(a < b for a, b in zip(low, high, strict=True)):
-            raise PromptError(f"The box from {low} to {high} mm has no volume; its upper corner must exceed the lower one.")
+            raise PromptError(
+                f"The box from {low} to {high} mm has no volume; its upper corner must exceed the lower one."
+            )
         object.__setattr__(self, "ras_min", low)
         object.__setattr__(self, "ras_max", high)
         if self.axes is not None:
@@ -217,7 +221,9 @@ def from_dict(data: object) -> Prompt:
     except KeyError as error:
         raise PromptError(f"A {data['type']} prompt lacks {error.args[0]!r}; add it.") from None
     except (TypeError, ValueError):
-        raise PromptError(f"A {data['type']} prompt has a value of the wrong kind; see the README's prompt file.") from None
+        raise PromptError(
+            f"A {data['type']} prompt has a value of the wrong kind; see the README's prompt file."
+        ) from None
     raise PromptError(f"{data.get('type')!r} is no prompt; use point, box, scribble, lasso, text or mask.")
 
 

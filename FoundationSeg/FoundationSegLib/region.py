@@ -117,9 +117,8 @@ class Region:
             bounds = np.stack([self.origin, self.origin + self.side]) - self.spacing / 2
         low = np.ceil(np.round(bounds[0] / frame.spacing, _DIGITS)).astype(int)
         high = np.floor(np.round(bounds[1] / frame.spacing, _DIGITS)).astype(int) + 1
-        z, y, x = (
-            slice(max(0, a), max(max(0, a), min(n, b))) for a, b, n in zip(low.tolist(), high.tolist(), frame.shape, strict=True)
-        )
+        start, last = np.clip(low, 0, None), np.minimum(high, frame.shape)
+        z, y, x = (slice(a, max(a, b)) for a, b in zip(start.tolist(), last.tolist(), strict=True))
         return z, y, x
 
 
@@ -198,7 +197,10 @@ def regrid(logits: npt.NDArray[np.float32], source: Region, target: Region, outs
     out = logits
     covered = []
     for axis in range(3):
-        position = np.round((target.origin[axis] + np.arange(target.size) * target.spacing - source.origin[axis]) / source.spacing, _DIGITS)
+        position = np.round(
+            (target.origin[axis] + np.arange(target.size) * target.spacing - source.origin[axis]) / source.spacing,
+            _DIGITS,
+        )
         covered.append((position >= -0.5) & (position <= source.size - 0.5))
         out = _interpolate(out, position, axis)
     known = covered[0][:, None, None] & covered[1][None, :, None] & covered[2][None, None, :]

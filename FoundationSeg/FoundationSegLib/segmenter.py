@@ -60,7 +60,9 @@ class Prediction:
 class Segmenter:
     """Applies one predictor to one volume."""
 
-    def __init__(self, volume: Volume, predictor: Predictor, cache: EmbeddingCache, policy: RegionPolicy | None = None) -> None:
+    def __init__(
+        self, volume: Volume, predictor: Predictor, cache: EmbeddingCache, policy: RegionPolicy | None = None
+    ) -> None:
         self.volume = volume
         self.predictor = predictor
         self.cache = cache
@@ -69,7 +71,11 @@ class Segmenter:
         self._finest = 0.5 * min(self.frame.spacing)  # mm between grid points; finer shows nothing new
 
     def predict(
-        self, rounds: tuple[Round, ...], previous: Prediction | None, cancel: CancelToken | None = None, progress: Progress | None = None
+        self,
+        rounds: tuple[Round, ...],
+        previous: Prediction | None,
+        cancel: CancelToken | None = None,
+        progress: Progress | None = None,
     ) -> Prediction:
         """The mask after the last of `rounds`, given the prediction after the ones before.
 
@@ -81,7 +87,7 @@ class Segmenter:
             raise PromptError("All prompts are negative; mark the structure itself with at least one positive prompt.")
         run = _Run(self, cues, cancel or CancelToken(), progress)
         if start is not None:
-            region = self._around(start)
+            region = self._around(self._mask_bounds(start))
             logits = np.where(sample_mask(start, self.frame, region), np.float32(4), np.float32(-4))
             decoded = run.decode(region, logits)
         elif previous is not None:
@@ -110,11 +116,9 @@ class Segmenter:
         """Do the prompts show how large the structure is? A box does, and so do clicks far apart."""
         return bool(cues.boxes) or float((bounds[1] - bounds[0]).max()) > 2 * self.policy.first_mm
 
-    def _around(self, extent: FloatArray | BoolArray, context: float | None = None) -> Region:
-        """The region around canonical bounds (2, 3) in mm, or around a mask (k, j, i)."""
-        bounds = self._mask_bounds(extent) if extent.dtype == bool else extent
-        side = float((bounds[1] - bounds[0]).max()) * (context or self.policy.context)
-        return self._region(bounds.mean(0), side)
+    def _around(self, bounds: FloatArray) -> Region:
+        """The region around canonical bounds (2, 3) in mm."""
+        return self._region(bounds.mean(0), float((bounds[1] - bounds[0]).max()) * self.policy.context)
 
     def _mask_bounds(self, mask: BoolArray) -> FloatArray:
         view = self.frame.canonical_view(mask)
@@ -125,7 +129,7 @@ class Segmenter:
         return np.array(ends).T * np.array(self.frame.spacing)
 
     def _region(self, centre: FloatArray, side: float) -> Region:
-        """A region of at least `side` mm, on a ladder of sizes and a lattice of places so that regions are met again."""
+        """A region of at least `side` mm, on a ladder of sizes and a lattice of places, to be met again."""
         n = self.predictor.grid_size
         least = max(self.policy.smallest_mm, n * self._finest)
         most = max(float(self.frame.extent_mm.max()), least)
@@ -202,7 +206,7 @@ class _Run:
         return self.attached(decoded, region)
 
     def search(self) -> tuple[Region, Decoded]:
-        """A lone click does not say how large the structure is: try several scales and let the model judge its answers."""
+        """A lone click does not say how large the structure is: try several scales, and the model judges."""
         clicks = self.cues.positions[self.cues.labels == 1]
         centre = (clicks.min(0) + clicks.max(0)) / 2
         side, tried = self.policy.first_mm, []
@@ -259,7 +263,7 @@ class _Run:
         return False
 
     def attached(self, decoded: Decoded, region: Region) -> Decoded:
-        """Without the islands that no positive prompt reaches: a click means one thing, not everything that looks alike."""
+        """Without the islands that no positive prompt reaches: a click means one thing."""
         mask = decoded.logits > 0
         grid = self.cues.on_grid(region)
         kept = connected_to(mask, grid.point_coords[grid.point_labels == 1])
@@ -268,7 +272,7 @@ class _Run:
         return replace(decoded, logits=np.where(mask & ~kept, np.float32(_OUTSIDE_LOGIT), decoded.logits))
 
     def finish(self, region: Region, decoded: Decoded) -> Prediction:
-        """The mask on the volume's voxels, computed only where the region's mask is: that is milliseconds, not seconds."""
+        """The mask on the volume's voxels, computed only around the region's mask."""
         frame = self.owner.frame
         with self._stage("voxels"):
             reach = _grid_bounds(decoded.logits > 0, region)

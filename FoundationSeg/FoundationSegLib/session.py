@@ -78,7 +78,9 @@ class SegmentationSession:
     any thread.
     """
 
-    def __init__(self, volume: Volume, model: str = "compact", device: str = "auto", *, predictor: Predictor | None = None) -> None:
+    def __init__(
+        self, volume: Volume, model: str = "compact", device: str = "auto", *, predictor: Predictor | None = None
+    ) -> None:
         """Raises ModelError if the model is unknown, absent or damaged, or the device not available."""
         self.volume = volume
         self.predictor = predictor or load_predictor(model, device)
@@ -100,9 +102,7 @@ class SegmentationSession:
         rounds = (*history.rounds[: history.done], tuple(prompts))
         before = history.current
         after = self._segmenter.predict(rounds, before, cancel, progress)
-        self._histories[segment] = _History(
-            list(rounds), [*history.predictions[: history.done], after], len(rounds)
-        )
+        self._histories[segment] = _History(list(rounds), [*history.predictions[: history.done], after], len(rounds))
         if progress is not None:
             progress("done", 1.0)
         return self._result(segment, before, after)
@@ -190,7 +190,7 @@ class SegmentationSession:
         }
 
     def tags(self, segment: str) -> dict[str, str]:
-        """What is stored with the segment in files and scenes: prompts, provenance and DICOM's algorithm identification."""
+        """What is stored with the segment in files and scenes: prompts, provenance, DICOM's tags."""
         identity = self.predictor.identity
         return {
             PROMPTS_TAG: json.dumps(rounds_to_list(self.rounds(segment))),
@@ -200,7 +200,7 @@ class SegmentationSession:
         }
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes all segments as `.seg.nrrd`. Raises OutputError; a file that was there stays until the new one is whole."""
+        """Writes all segments as `.seg.nrrd`. Raises OutputError; an older file stays until the new one is whole."""
         if not self._histories:
             raise FoundationSegError("There is no segment to save; add prompts first.")
         return write_segmentation(path, self.volume, [self._record(name) for name in self._histories])
@@ -244,7 +244,9 @@ def _changed_box(before: Prediction | None, after: Prediction | None) -> Box3:
     hull = [(min(p.box[a].start for p in predictions), max(p.box[a].stop for p in predictions)) for a in range(3)]
     changed = np.zeros([stop - start for start, stop in hull], dtype=bool)
     for prediction in predictions:
-        window = tuple(slice(b.start - start, b.stop - start) for b, (start, _) in zip(prediction.box, hull, strict=True))
+        window = tuple(
+            slice(b.start - start, b.stop - start) for b, (start, _) in zip(prediction.box, hull, strict=True)
+        )
         changed[window] ^= prediction.mask
     slices = []
     for axis, (start, _) in enumerate(hull):

@@ -203,6 +203,15 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in (options.model, *options.peers)}
     imports: dict[str, list[float]] = {}
     heavy: dict[str, list[str]] = {}
+    document = {
+        "benchmark": "FoundationSeg latency",
+        "environment": environment.describe(),
+        "volume": {"shape": list(scene.array.shape), "origin": scene.origin, "mib": scene.array.nbytes / 2**20},
+        "clicks": [{"ras": ras, "positive": positive} for ras, positive in given],
+        "imports": imports,
+        "heavy_modules": heavy,
+        "runs": runs,
+    }
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         np.save(work / "array.npy", scene.array)
@@ -216,16 +225,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             runs[options.model].append(dataclasses.asdict(own))
             for peer in options.peers:
                 runs[peer].append(dataclasses.asdict(_child(work, peer, own.region)))
+            if options.out:  # after every repeat, so that a run that is cut short keeps what it has
+                options.out.parent.mkdir(parents=True, exist_ok=True)
+                text = json.dumps(document, indent=1) + "\n"
+                options.out.with_name(options.out.name + ".json").write_text(text, encoding="utf-8")
             print(f"repeat {repeat + 1}/{options.repeats} done", file=sys.stderr, flush=True)
-    return {
-        "benchmark": "FoundationSeg latency",
-        "environment": environment.describe(),
-        "volume": {"shape": list(scene.array.shape), "origin": scene.origin, "mib": scene.array.nbytes / 2**20},
-        "clicks": [{"ras": ras, "positive": positive} for ras, positive in given],
-        "imports": imports,
-        "heavy_modules": heavy,
-        "runs": runs,
-    }
+    return document
 
 
 def table(document: dict[str, Any]) -> str:
@@ -305,7 +310,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder with index.json (default: shared data)")
     parser.add_argument("--model", default="compact")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
-    parser.add_argument("--clicks", type=int, default=5, metavar="N")
+    parser.add_argument("--clicks", type=int, default=3, metavar="N")
     parser.add_argument("--repeats", type=int, default=3, metavar="N")
     parser.add_argument("--out", type=Path, help="writes OUT.json")
     parser.add_argument("--child", nargs=3, metavar=("NAME", "DIR", "REGION"), help=argparse.SUPPRESS)
@@ -321,9 +326,6 @@ def main(arguments: list[str] | None = None) -> int:
     if options.clicks < 1 or options.repeats < 1:
         parser.error("--clicks and --repeats must be at least 1")
     document = measure(options)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.with_name(options.out.name + ".json").write_text(json.dumps(document, indent=1) + "\n", "utf-8")
     print(table(document))
     return 0
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turns a training checkpoint into the files that are shipped: `python -m FoundationSegLib.compact.export RUN OUT`.
 
-One safetensors file (half precision) holds the weights; the two ONNX graphs refer to its bytes as external data and cast
-them to single precision when they are loaded. So the torch twin and the ONNX graphs cannot drift apart, and the weights
-take their space once.
+One safetensors file (half precision) holds the weights; the two ONNX graphs refer to its bytes as external data and
+cast them to single precision when they are loaded. So the torch twin and the ONNX graphs cannot drift apart, and the
+weights take their space once.
 """
 
 from __future__ import annotations
@@ -89,7 +89,13 @@ def export(checkpoint: Path, out: Path, grid_size: int = GRID_SIZE) -> None:
         warnings.simplefilter("ignore")  # the tracer warns of shapes that are constant here on purpose
         features = net.encoder(image)
         torch.onnx.export(
-            net.encoder, (image,), out / ENCODER, opset_version=17, dynamo=False, input_names=["image"], output_names=_FEATURES
+            net.encoder,
+            (image,),
+            out / ENCODER,
+            opset_version=17,
+            dynamo=False,
+            input_names=["image"],
+            output_names=_FEATURES,
         )
         points, labels = torch.rand(1, 3, 3) * n, torch.tensor([[1, 0, -1]])
         box, mask = torch.zeros(1, 1, n // 2, n // 2, n // 2), torch.zeros(1, 1, n, n, n)

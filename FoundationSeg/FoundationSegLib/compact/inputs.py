@@ -13,7 +13,7 @@ def normalise(region: np.ndarray) -> np.ndarray:
     """Two views of a region (k, j, i) of any unit as float32 (2, k, j, i) in [-1, 1].
 
     The first is linear between the 0.5 and 99.5 percentiles. The second is a contrast-limited histogram equalisation:
-    beside air and bone the soft tissues of a CT occupy a few per cent of the linear range, and there they get their own.
+    beside air and bone the soft tissues of a CT occupy a few per cent of the linear range.
     """
     flat = region.astype(np.float32, copy=False)
     low, high = np.percentile(flat[::2, ::2, ::2], (0.5, 99.5))
@@ -27,9 +27,10 @@ def normalise(region: np.ndarray) -> np.ndarray:
 
 
 def box_map(centre: np.ndarray, axes: np.ndarray, half: np.ndarray, size: int) -> np.ndarray:
-    """Signed depth inside a box at stride 2, in half-resolution voxels over 4, clipped to [-1, 1]: (1, size, size, size).
+    """Signed depth inside a box at stride 2, (1, size, size, size), in half-resolution voxels over 4, within [-1, 1].
 
-    `centre` (3,) and `half` (3,) are in full-resolution voxels (k, j, i); the rows of `axes` (3, 3) are the box's directions.
+    `centre` (3,) and `half` (3,) are in full-resolution voxels (k, j, i); the rows of `axes` (3, 3) are the box's
+    directions.
     """
     axis = 2 * np.arange(size, dtype=np.float32) + 0.5
     depth = None

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compact network in PyTorch: training and the safetensors twin. Inference runs the exported ONNX graphs.
 
-The split is SAM's (Kirillov et al., "Segment Anything", ICCV 2023): `ImageEncoder` runs once per region, `PromptDecoder`
-once per prompt. Unlike SAM the network is volumetric and convolutional, and clicks do not enter as learned tokens only:
-the decoder looks up the image features *at* the clicks and compares every voxel with them (appearance, learned features,
-and a minimal-path distance), so that little training is needed before a click steers the mask.
+The split is SAM's (Kirillov et al., "Segment Anything", ICCV 2023): `ImageEncoder` runs once per region,
+`PromptDecoder` once per prompt. Unlike SAM the network is volumetric and convolutional, and clicks do not enter as
+learned tokens only: the decoder looks up the image features *at* the clicks and compares every voxel with them
+(appearance, learned features, and a minimal-path distance), so that little training is needed before a click steers
+the mask.
 
 Tensors are (batch, channel, k, j, i) on a cubic grid of N voxels per side, N a multiple of 16. Point coordinates are
 (k, j, i) in voxels of that grid.
@@ -99,7 +100,7 @@ class ImageEncoder(nn.Module):
 
 
 def point_heat(points: Tensor, weights: Tensor, size: int, sigma: float) -> Tensor:
-    """Sum of Gaussians (B, 1, size, size, size) at `points` (B, P, 3), clamped to 1; `weights` (B, P) switch points off."""
+    """Sum of Gaussians (B, 1, size, size, size) at `points` (B, P, 3), at most 1; `weights` (B, P) switch them off."""
     axis = torch.arange(size, dtype=points.dtype, device=points.device)
     g = torch.exp(-((axis[None, None, None, :] - points[..., None]) ** 2) / (2 * sigma**2))  # (B, P, 3, size)
     plane = (g[:, :, 1, :, None] * g[:, :, 2, None, :]).flatten(2)  # (B, P, size²)
@@ -126,7 +127,7 @@ def lookup(features: Tensor, points: Tensor) -> Tensor:
 
 
 def dilate(x: Tensor) -> Tensor:
-    """Largest value in the 3×3×3 neighbourhood; what max_pool3d computes, without its slow CPU kernel while training."""
+    """Largest value in the 3×3×3 neighbourhood; what max_pool3d computes, faster in training."""
     if torch.onnx.is_in_onnx_export():
         return F.max_pool3d(x, 3, stride=1, padding=1)
     for axis in (2, 3, 4):
@@ -190,13 +191,13 @@ class PromptDecoder(nn.Module):
 
     @staticmethod
     def _difference(image: Tensor, points: Tensor, on: Tensor) -> Tensor:
-        """Smallest absolute intensity difference (B, C, n, n, n) of each voxel to a switched-on click; 2 without one."""
+        """Smallest absolute intensity difference (B, C, n, n, n) of each voxel to a click; 2 without one."""
         at_points = lookup(image, points)  # (B, P, C)
         delta = (image[:, None] - at_points[..., None, None, None]).abs()
         return (delta + 8.0 * (1 - on)[:, :, None, None, None, None]).amin(dim=1).clamp(max=2.0)
 
     def _paths(self, cost: Tensor, seeds: Tensor) -> Tensor:
-        """Minimal-path arrival (both B, 2, n, n, n) from the seeds through the cost, `path_steps` voxels far, as exp(-T/4).
+        """Minimal-path arrival (both B, 2, n, n, n) from the seeds through the cost, as exp(-T/4).
 
         A Bellman-Ford sweep over the 26-neighbourhood: a differentiable, exportable form of the geodesic maps of
         DeepIGeoS (Wang et al., TPAMI 2019).

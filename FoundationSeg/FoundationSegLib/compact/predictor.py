@@ -26,10 +26,12 @@ _LOGIT_LIMIT = 8.0
 class CompactPredictor:
     """Encoder and decoder of the compact model on ONNX Runtime or OpenVINO."""
 
-    def __init__(self, folder: Path, revision: str, grid_size: int, device: str = "auto", sha256: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, revision: str, grid_size: int, device: str = "auto", sha256: str | None = None
+    ) -> None:
         """Loads both graphs from `folder`; they were exported for regions of `grid_size`³ points.
 
-        Raises ModelError where a file is missing, the weights do not have the checksum `sha256`, or the device is absent.
+        Raises ModelError where a file is missing, the weights have another checksum, or the device is absent.
         """
         missing = [name for name in (WEIGHTS, ENCODER, DECODER) if not (folder / name).is_file()]
         if missing:
@@ -41,7 +43,9 @@ class CompactPredictor:
         self.device = choose_device(device)
         self._encoder = load_graph(folder / ENCODER, self.device)
         self._decoder = load_graph(folder / DECODER, self.device)
-        self._identity = ModelIdentity("compact", revision, found, self.device, "float32", runtime_versions(self.device))
+        self._identity = ModelIdentity(
+            "compact", revision, found, self.device, "float32", runtime_versions(self.device)
+        )
 
     @property
     def identity(self) -> ModelIdentity:

@@ -53,7 +53,9 @@ class OpenVinoGraph:
     def __init__(self, path: Path) -> None:
         import openvino
 
-        model = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"})
+        model = openvino.Core().compile_model(
+            path, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        )
         self._request = model.create_infer_request()
         self._outputs = [port.get_any_name() for port in model.outputs]
 

@@ -119,7 +119,7 @@ def simulate_prompts(rng: Rng, mask: np.ndarray) -> PromptSample:
 
 
 def depth(mask: Tensor, steps: int = 12) -> Tensor:
-    """City-block depth (B, 1, n, n, n) of each voxel of a float mask, up to `steps`; the face of the region is no edge."""
+    """City-block depth (B, 1, n, n, n) of each voxel of a float mask, up to `steps`; the region's face is no edge."""
     total, current = mask.clone(), mask
     for _ in range(steps - 1):
         eroded = current.clone()

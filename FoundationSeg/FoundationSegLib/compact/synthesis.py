@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from scipy import ndimage
@@ -117,7 +118,7 @@ def _tube(canvas: _Canvas, rng: Rng, centre: np.ndarray, size: float) -> np.ndar
             p = p + step * d
             points = [*points, p] if sign == 1 else [p, *points]
     best = np.full(canvas.labels.shape, np.inf, np.float32)
-    for a, b in zip(points[:-1], points[1:], strict=True):
+    for a, b in pairwise(points):
         ab = (b - a).astype(np.float32)
         rel = canvas.grid - a[:, None, None, None].astype(np.float32)
         t = np.clip(np.tensordot(ab, rel, axes=1) / max(float(ab @ ab), 1e-6), 0, 1)
@@ -127,7 +128,9 @@ def _tube(canvas: _Canvas, rng: Rng, centre: np.ndarray, size: float) -> np.ndar
 
 def _sheet(canvas: _Canvas, rng: Rng, centre: np.ndarray, size: float) -> np.ndarray:
     local = _local(canvas, rng, centre, np.array([max(0.06, size * 0.2), size * 2.5, size * 2.5]))
-    return (np.abs(local[0] + rng.uniform(0, 0.8) * (local[1] ** 2 - local[2] ** 2)) < 1) & (local[1] ** 2 + local[2] ** 2 < 1)
+    return (np.abs(local[0] + rng.uniform(0, 0.8) * (local[1] ** 2 - local[2] ** 2)) < 1) & (
+        local[1] ** 2 + local[2] ** 2 < 1
+    )
 
 
 def _half_space(canvas: _Canvas, rng: Rng, centre: np.ndarray, size: float) -> np.ndarray:
@@ -240,7 +243,9 @@ def _means(rng: Rng, kind: str, parents: list[int], noise: float) -> np.ndarray:
 def _render(rng: Rng, canvas: _Canvas) -> np.ndarray:
     n = canvas.labels.shape[0]
     kind = str(rng.choice(["ct", "mr", "mr", "pet", "any", "us"], p=[0.36, 0.2, 0.14, 0.12, 0.12, 0.06]))
-    noise = {"ct": _log_uniform(rng, 4, 40), "pet": _log_uniform(rng, 0.05, 0.6)}.get(kind, _log_uniform(rng, 0.01, 0.12))
+    noise = {"ct": _log_uniform(rng, 4, 40), "pet": _log_uniform(rng, 0.05, 0.6)}.get(
+        kind, _log_uniform(rng, 0.01, 0.12)
+    )
     means = _means(rng, kind, canvas.parent, noise)
     image = means[canvas.labels]
     # texture that belongs to the tissue, before the scanner blurs it
@@ -321,7 +326,7 @@ def _targets(rng: Rng, canvas: _Canvas, count: int) -> list[np.ndarray]:
 
 
 def _visibility(gradient: np.ndarray, mask: np.ndarray) -> float:
-    """Mean gradient on the surface of a mask over that just inside and outside: near 1 where there is nothing to see."""
+    """Mean gradient on the surface of a mask over that just beside it: near 1 where nothing can be seen."""
     inside, outside = ndimage.binary_erosion(mask, border_value=1), ndimage.binary_dilation(mask)
     surface = outside & ~inside
     around = ndimage.binary_dilation(outside, iterations=3) & ~surface
@@ -342,7 +347,7 @@ def _beyond_the_scan(rng: Rng, image: np.ndarray, masks: list[np.ndarray]) -> No
 
 
 def synthesise(rng: Rng, n: int, targets: int) -> Scene:
-    """A scene of n³ voxels with `targets` masks of at least 6 voxels, most of them visible, drawn again until it has them."""
+    """A scene of n³ voxels with `targets` masks of at least 6 voxels, most of them visible."""
     while True:
         canvas = _canvas(rng, n)
         if rng.random() < 0.7:

@@ -54,8 +54,8 @@ def make_batch(seed: int, n: int, scenes: int, targets: int) -> Batch:
     images, masks, prompts = [], [], []
     for _ in range(scenes):
         scene = synthesise(rng, n, targets)
-        turn, flips = rng.permutation(3), [axis for axis in range(3) if rng.random() < 0.5]
-        images.append(np.flip(normalise(scene.image).transpose(0, *(turn + 1)), [a + 1 for a in flips]).copy())
+        turn, flips = rng.permutation(3), tuple(axis for axis in range(3) if rng.random() < 0.5)
+        images.append(np.flip(normalise(scene.image).transpose(0, *(turn + 1)), tuple(a + 1 for a in flips)).copy())
         for mask in scene.targets:
             mask = np.flip(mask.transpose(*turn), flips).copy()
             masks.append(mask)
@@ -90,7 +90,9 @@ def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
     flat_logits, flat_target = logits.flatten(1), target.flatten(1)
     share = flat_target.mean(1)
     weight = 1 + flat_target * ((0.05 / share.clamp(min=1e-4)).clamp(1, 20) - 1)[:, None]
-    entropy = (F.binary_cross_entropy_with_logits(flat_logits, flat_target, reduction="none") * weight).sum(1) / weight.sum(1)
+    entropy = (F.binary_cross_entropy_with_logits(flat_logits, flat_target, reduction="none") * weight).sum(
+        1
+    ) / weight.sum(1)
     probability = torch.sigmoid(flat_logits)
     overlap = 2 * (probability * flat_target).sum(1) + 1
     dice = 1 - overlap / (probability.sum(1) + flat_target.sum(1) + 1)
@@ -131,7 +133,7 @@ def save(path: Path, state: dict[str, object]) -> None:
 
 
 def train(config: TrainConfig, out: Path, resume: bool = False) -> Path:
-    """Runs to the end of `config.minutes` and returns the path of the last checkpoint (weights are the running mean)."""
+    """Runs to the end of `config.minutes` and returns the path of the last checkpoint."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     generator = torch.Generator().manual_seed(config.seed)
@@ -179,8 +181,8 @@ def train(config: TrainConfig, out: Path, resume: bool = False) -> Path:
             step += 1
             running.append([float(loss.detach()), *dices])
             if len(running) == 25:
-                values = np.mean(running, axis=0)
-                writer.writerow([step, round(time.monotonic() - start, 1), stage[1], f"{rate:.2e}", *np.round(values, 4)])
+                values = [round(float(value), 4) for value in np.mean(running, axis=0)]
+                writer.writerow([step, round(time.monotonic() - start, 1), stage[1], f"{rate:.2e}", *values])
                 log.flush()
                 running.clear()
             if time.monotonic() - saved > 60 * config.checkpoint_minutes:
@@ -190,7 +192,9 @@ def train(config: TrainConfig, out: Path, resume: bool = False) -> Path:
     return checkpoint
 
 
-def _state(net: CompactNetwork, mean: CompactNetwork, optimiser: torch.optim.Optimizer, step: int, spent: float) -> dict[str, object]:
+def _state(
+    net: CompactNetwork, mean: CompactNetwork, optimiser: torch.optim.Optimizer, step: int, spent: float
+) -> dict[str, object]:
     return {
         "net": net.state_dict(),
         "mean": mean.state_dict(),

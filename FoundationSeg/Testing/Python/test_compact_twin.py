@@ -23,7 +23,9 @@ LIMIT_BYTES = 16_000_000
 @pytest.fixture(scope="module")
 def predictor() -> CompactPredictor:
     card = model_card("compact")
-    return CompactPredictor(WEIGHTS, card.revision, card.data["weights"]["grid_size"], "cpu", card.data["weights"]["sha256"])
+    return CompactPredictor(
+        WEIGHTS, card.revision, card.data["weights"]["grid_size"], "cpu", card.data["weights"]["sha256"]
+    )
 
 
 def example(n: int) -> tuple[np.ndarray, GridPrompts, np.ndarray]:
@@ -104,7 +106,9 @@ def test_a_click_acts_where_it_is_made(predictor: CompactPredictor) -> None:
         k, j, i = np.meshgrid(*[np.arange(n)] * 3, indexing="ij")
         image[:, (k - corner) ** 2 + (j - n // 2) ** 2 + (i - n // 2) ** 2 < (n / 8) ** 2] = 0.8
     embedding = predictor.encode(image)
-    clicked = predictor.decode(embedding, GridPrompts(np.array([[n // 4, n // 2, n // 2]], np.float32), np.array([1])), None)
+    clicked = predictor.decode(
+        embedding, GridPrompts(np.array([[n // 4, n // 2, n // 2]], np.float32), np.array([1])), None
+    )
     assert clicked.logits[n // 4, n // 2, n // 2] > 0 > clicked.logits[0, 0, 0]
     assert clicked.logits[n // 4, n // 2, n // 2] > clicked.logits[3 * n // 4, n // 2, n // 2]
 

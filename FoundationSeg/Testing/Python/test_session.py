@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The session on a real CT: history, cancellation, caching, replay, and the same tissue however the volume is stored."""
+"""The session on a real CT: history, cancellation, caching, replay, and the same tissue however the volume is
+stored."""
 
 from __future__ import annotations
 
@@ -152,7 +153,7 @@ def test_uncertainty_is_a_share_and_high_where_the_mask_ends(session: Segmentati
     result = session.add("s", at(volume, *IN_LUNG))
     doubt = session.uncertainty("s")
     mask = session.mask("s")[result.region_box]
-    assert doubt.shape == mask.shape and 0 <= doubt.min() and doubt.max() <= 1
+    assert doubt.shape == mask.shape and doubt.min() >= 0 and doubt.max() <= 1
     edge = mask & ~np.roll(mask, 1, axis=2)
     assert doubt[edge].mean() > doubt.mean()
 
@@ -169,8 +170,12 @@ def test_uncertainty_is_a_share_and_high_where_the_mask_ends(session: Segmentati
         ([MaskPrompt(np.ones((2, 2, 2), bool))], "voxels"),
     ],
 )
-def test_prompts_that_cannot_be_used_change_nothing(session: SegmentationSession, volume: Volume, prompts: list, message: str) -> None:
-    inside = [replace(p, ras=at(volume, *IN_LUNG).ras) if isinstance(p, Point) and p.ras[2] < 1000 else p for p in prompts]
+def test_prompts_that_cannot_be_used_change_nothing(
+    session: SegmentationSession, volume: Volume, prompts: list, message: str
+) -> None:
+    inside = [
+        replace(p, ras=at(volume, *IN_LUNG).ras) if isinstance(p, Point) and p.ras[2] < 1000 else p for p in prompts
+    ]
     with pytest.raises(PromptError, match=message):
         session.add("s", *inside)
     assert session.segments() == []
@@ -258,7 +263,9 @@ def rotation(degrees: tuple[float, float, float]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("degrees", [(11, -17, 23), (0, 0, 31), (40, 10, -5)])
-def test_oblique_header_gives_the_same_voxels(volume: Volume, reference: np.ndarray, degrees: tuple[float, float, float]) -> None:
+def test_oblique_header_gives_the_same_voxels(
+    volume: Volume, reference: np.ndarray, degrees: tuple[float, float, float]
+) -> None:
     turn = rotation(degrees)
     turn[:3, 3] = (100, -250, 31.7)
     mask = segmented(Volume(volume.array, turn @ volume.ijk_to_ras), turn, volume)
@@ -277,7 +284,9 @@ def test_flipped_storage_gives_the_same_voxels(volume: Volume, reference: np.nda
 
 
 @pytest.mark.parametrize("order", [(1, 0, 2), (2, 1, 0), (1, 2, 0)])
-def test_permuted_storage_gives_the_same_voxels(volume: Volume, reference: np.ndarray, order: tuple[int, int, int]) -> None:
+def test_permuted_storage_gives_the_same_voxels(
+    volume: Volume, reference: np.ndarray, order: tuple[int, int, int]
+) -> None:
     matrix = volume.ijk_to_ras.copy()
     matrix[:3, :3] = volume.ijk_to_ras[:3, :3][:, ::-1][:, list(order)][:, ::-1]
     mask = segmented(Volume(volume.array.transpose(order), matrix), np.eye(4), volume)

@@ -6,8 +6,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).parents[3]
 for folder in (ROOT / "Testing", ROOT / "FoundationSeg"):
     sys.path.insert(0, str(folder))
 
-pytest_plugins = ["headless_slicer.plugin"]
+from headless_slicer.plugin import pytest_runtest_protocol  # noqa: E402, F401 - a hook, used by being here
