@@ -272,9 +272,13 @@ def table(document: dict[str, Any]) -> str:
                 line += ["-", "-"]
         cells.append(line)
     line = [RESAMPLING, "-", "-"]
+    bare = ["first mask, peer's resampling left out", _seconds(runs[own], ["first mask"]), "-"]
     for peer in peers:
         line += [_seconds(runs[peer], [RESAMPLING]), "-"]
-    cells.append(line)
+        spent = [max(0.0, run["wall"]["first mask"] - run["wall"][RESAMPLING]) for run in runs[peer]]
+        ratio = statistics.median(a / run["wall"]["first mask"] for a, run in zip(spent, runs[own], strict=True))
+        bare += [f"{statistics.median(spent):.3f}", f"{ratio:.1f}"]
+    cells += [line, bare]
     for which in ("before", "peak"):
         line = [f"memory, {which} (MiB)", _memory(runs[own], which), "-"]
         for peer in peers:
