@@ -223,7 +223,7 @@ class _Run:
         quality = decoded.predicted_iou if decoded.predicted_iou is not None else 0.5
         cut = self._touched(decoded.logits, region)
         # Structures of every size are equally likely to be clicked, but large answers flatter themselves.
-        return quality * (0.5 if cut else 1.0) * region.side**-0.2
+        return quality * (0.5 if cut else 1.0) * region.side**-0.4
 
     def settle(self, region: Region, decoded: Decoded) -> tuple[Region, Decoded]:
         """Grows the region while the mask touches its faces, or lays it closer around a mask that is small in it."""
