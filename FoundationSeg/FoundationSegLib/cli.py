@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as leaving:  # argparse has said what is wrong, or printed the help
         return int(leaving.code or 0)
     except KeyboardInterrupt:
-        return _failed(None, "Cancelled; nothing was changed.", arguments, 130)
+        return _failed(None, "Cancelled; no file was left half written.", arguments, 130)
     except FoundationSegError as error:
         return _failed(error, str(error), arguments, 1)
     except BrokenPipeError:  # the reader of the output has gone; nothing more can be said to it

@@ -193,8 +193,8 @@ def checked_voxels(array: npt.ArrayLike) -> npt.NDArray[Any]:
     if not (np.isfinite(low) and np.isfinite(high)):
         count = voxels.size - int(np.count_nonzero(np.isfinite(voxels)))
         raise VolumeError(
-            f"{count} of the image's {voxels.size} voxels are not finite (NaN or infinite); correct them, or read it "
-            'with nonfinite="minimum" to replace them with the least finite value.'
+            f"{count} of the image's {voxels.size} voxels are not finite (NaN or infinite); correct them, or replace "
+            'them by the least finite value with --nonfinite minimum (nonfinite="minimum" in Python).'
         )
     if low == high:
         raise VolumeError(

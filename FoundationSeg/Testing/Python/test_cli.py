@@ -363,7 +363,7 @@ def test_what_was_there_stays_when_the_new_file_cannot_be_completed(
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", interrupted)
         result = run("segment", image, "--point", POINTS[0], "--out", out)
-    assert result.status == 130 and result.err.splitlines()[-1] == "Cancelled; nothing was changed."
+    assert result.status == 130 and result.err.splitlines()[-1] == "Cancelled; no file was left half written."
     assert out.read_text(encoding="utf-8") == "earlier work"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image.nrrd", "o.seg.nrrd"]
     assert run("segment", image, "--point", POINTS[0], "--out", out).status == 0
@@ -639,7 +639,8 @@ def test_control_c_cancels_without_a_trace(tmp_path: Path, image: Path) -> None:
     child.send_signal(signal.SIGINT)
     stdout, stderr = child.communicate(timeout=60)
     assert child.returncode == 130, stderr
-    assert stderr.splitlines()[-1] == "Cancelled; nothing was changed." and "Traceback" not in stderr and stdout == ""
+    assert stderr.splitlines()[-1] == "Cancelled; no file was left half written."
+    assert "Traceback" not in stderr and stdout == ""
     assert out.read_text(encoding="utf-8") == "earlier work"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image.nrrd", "many.json", "o.seg.nrrd"]
 
