@@ -632,7 +632,10 @@ def test_control_c_cancels_without_a_trace(tmp_path: Path, image: Path) -> None:
     out.write_text("earlier work", encoding="utf-8")
     segments = [{"name": f"s{n}", "prompts": [{"type": "point", "ras": CENTRES[n % 2]}]} for n in range(400)]
     prompts = write_json(tmp_path / "many.json", {"segments": segments})
-    command = [sys.executable, "-m", "FoundationSegLib", "segment", image, "--prompts", prompts, "--out", out]
+    # A shell that runs the tests in the background has Ctrl-C ignored, and children inherit that.
+    start = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    start += "runpy.run_module('FoundationSegLib', run_name='__main__')"
+    command = [sys.executable, "-c", start, "segment", image, "--prompts", prompts, "--out", out]
     child = subprocess.Popen(command, cwd=MODULE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert child.stderr is not None
     assert any(line.startswith("Segmenting s2") for line in child.stderr)
