@@ -37,6 +37,7 @@ class RegionPolicy:
     smallest_mm: float = 16.0
     first_mm: float = 16.0  # finest scale that a lone click is tried at
     scale_step: float = 2.5  # between the scales that a lone click is tried at
+    size_prior: float = 0.4  # a lone click's answers count for less the larger their region, by this power of its edge
     touch: float = 0.01  # share of a face's grid points in the mask from which the region grows
     grow: float = 1.6
     zoom: float = 0.7  # the region is laid anew when this share of its edge would do
@@ -121,12 +122,9 @@ class Segmenter:
         return self._region(bounds.mean(0), float((bounds[1] - bounds[0]).max()) * self.policy.context)
 
     def _mask_bounds(self, mask: BoolArray) -> FloatArray:
-        view = self.frame.canonical_view(mask)
-        ends = []
-        for axis in range(3):
-            filled = np.flatnonzero(view.any(axis=tuple(a for a in range(3) if a != axis)))
-            ends.append((filled[0] - 0.5, filled[-1] + 0.5))
-        return np.array(ends).T * np.array(self.frame.spacing)
+        ends = _ends(self.frame.canonical_view(mask).astype(bool, copy=False))
+        assert ends is not None  # a mask prompt is never empty
+        return ends * np.array(self.frame.spacing)
 
     def _region(self, centre: FloatArray, side: float) -> Region:
         """A region of at least `side` mm, on a ladder of sizes and a lattice of places, to be met again."""
@@ -222,8 +220,7 @@ class _Run:
     def _merit(self, region: Region, decoded: Decoded) -> float:
         quality = decoded.predicted_iou if decoded.predicted_iou is not None else 0.5
         cut = self._touched(decoded.logits, region)
-        # Structures of every size are equally likely to be clicked, but large answers flatter themselves.
-        return quality * (0.5 if cut else 1.0) * region.side**-0.4
+        return quality * (0.5 if cut else 1.0) * region.side**-self.policy.size_prior
 
     def settle(self, region: Region, decoded: Decoded) -> tuple[Region, Decoded]:
         """Grows the region while the mask touches its faces, or lays it closer around a mask that is small in it."""
@@ -328,11 +325,16 @@ def largest_component(mask: BoolArray) -> BoolArray:
 
 def _grid_bounds(mask: BoolArray, region: Region) -> FloatArray | None:
     """Canonical bounds (2, 3) in mm of a mask on a region's grid; None when it is empty."""
+    ends = _ends(mask)
+    return None if ends is None else region.origin + ends * region.spacing
+
+
+def _ends(mask: BoolArray) -> FloatArray | None:
+    """Outer faces (2, 3) of a mask in units of its elements; None when it is empty."""
     ends = []
     for axis in range(3):
         filled = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
         if len(filled) == 0:
             return None
         ends.append((filled[0] - 0.5, filled[-1] + 0.5))
-    bounds: FloatArray = region.origin + np.array(ends).T * region.spacing
-    return bounds
+    return np.array(ends, dtype=np.float64).T
