@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ModelError
-from .predictor import Predictor
 from .resources import resource_folder
+from .segmenter import Model
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,15 @@ def model_card(name: str) -> ModelCard:
 
 
 @cache
-def load_predictor(name: str, device: str = "auto") -> Predictor:
+def load_model(name: str, device: str = "auto") -> Model:
     """The model on a device, loaded once per process. Raises ModelError."""
     card = model_card(name)
     if card.family != "compact":
         raise ModelError(f"Models of the family {card.family!r} cannot be run by this version.")
     from .compact.predictor import CompactPredictor
+    from .region_segmenter import RegionModel
 
     weights = card.data["weights"]
-    return CompactPredictor(resource_folder("Weights"), card.revision, weights["grid_size"], device, weights["sha256"])
+    return RegionModel(
+        CompactPredictor(resource_folder("Weights"), card.revision, weights["grid_size"], device, weights["sha256"])
+    )

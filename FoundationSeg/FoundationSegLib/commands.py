@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .atomic import atomic_output
-from .catalogue import load_predictor, model_card, model_cards
+from .catalogue import load_model, model_card, model_cards
 from .demo import reference_dice
 from .errors import OutputError, PromptError, SegmentationFileError, VolumeError
 from .measure_table import Measures, format_table, measure_segment, write_table
@@ -93,7 +93,7 @@ def segment(job: SegmentJob, listener: Listener) -> Report:
         _require_folder(path)
     timer = _Timer()
     with timer.stage("model"):  # first, because a wrong name or device shows at once and a volume takes its time
-        load_predictor(job.model, job.device)
+        load_model(job.model, job.device)
     listener.say(f"Reading {job.volume} ...")
     with timer.stage("read"):
         volume = _read(job)
@@ -111,7 +111,7 @@ def segment(job: SegmentJob, listener: Listener) -> Report:
         if result.voxels == 0:
             listener.say(f"Note on {name}: the mask is empty; add a click on the structure, or a box around it.")
     dice = reference_dice(session, job.reference) if job.reference is not None else {}
-    identity = session.predictor.identity
+    identity = session.model.identity
     data = {
         "command": "segment",
         "volume": {

@@ -190,7 +190,7 @@ def _session(
                 raise
             sessions[model, wanted] = SegmentationSession(volume, model, "auto")
     session = sessions[model, wanted]
-    used = session.predictor.identity.device
+    used = session.model.identity.device
     if used != recorded:
         notes = (f'It was made on "{recorded}" and replayed on "{used}".',)
     return session, notes

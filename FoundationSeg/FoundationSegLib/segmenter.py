@@ -1,75 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From prompts to a mask: where to look, at what scale, and what of the answer to keep.
-
-A model sees a cube of fixed grid size. This module lays that cube around what is known of the structure, lets it grow
-where the mask touches a face, and lays it anew, finer, where the mask turns out small. All lengths are millimetres.
-"""
+"""What turns prompts into masks, whichever way a model family goes about it: by regions, by slices, by class names."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from .cues import Cues, cues_of, inside_box
-from .errors import PromptError
-from .predictor import Array, CancelToken, Decoded, EmbeddingCache, Predictor, Progress
-from .prompts import MaskPrompt, Point, Round, Scribble
-from .region import Box3, CanonicalFrame, Region, regrid, sample_mask, to_voxels
+from .predictor import Array, CancelToken, EmbeddingCache, ModelIdentity, Progress
+from .prompts import Round
+from .region import Box3
 from .volume import Volume
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-# Beyond the region of the round before nothing is known but that the structure was not thought to reach there.
-_OUTSIDE_LOGIT = -4.0
 
-
-@dataclass(frozen=True)
-class RegionPolicy:
-    """How the region follows the structure."""
-
-    context: float = 1.6  # edge of the region over the largest extent of the structure
-    smallest_mm: float = 16.0
-    first_mm: float = 16.0  # finest scale that a lone click is tried at
-    scale_step: float = 2.5  # between the scales that a lone click is tried at
-    size_prior: float = 0.4  # a lone click's answers count for less the larger their region, by this power of its edge
-    touch: float = 0.01  # share of a face's grid points in the mask from which the region grows
-    grow: float = 1.6
-    zoom: float = 0.7  # the region is laid anew when this share of its edge would do
-    most_passes: int = 3  # grow or zoom passes per prompt
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """The state of a segment after a round, immutable, so that undo is a matter of keeping it."""
+    """The state of a segment after a round, immutable, so that undo is a matter of keeping it.
 
-    region: Region
-    logits: Array  # (size, size, size) on the region's grid
+    A family adds what it needs to go on from: logits on a region's grid, memories of slices, and so on.
+
+    Attributes:
+        predicted_iou: the model's own estimate of the overlap with what was meant, in [0, 1]; None without one.
+        box: array voxels (k, j, i) around the mask.
+        mask: bool, of the box's shape.
+        region_box: array voxels (k, j, i) of the tissue that the model looked at.
+    """
+
     predicted_iou: float | None
-    box: Box3  # array voxels (k, j, i) around the mask
-    mask: BoolArray  # of the box's shape
-    region_box: Box3  # array voxels inside of the region
+    box: Box3
+    mask: npt.NDArray[np.bool_]
+    region_box: Box3
     warnings: tuple[str, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
 
 
-class Segmenter:
-    """Applies one predictor to one volume."""
-
-    def __init__(
-        self, volume: Volume, predictor: Predictor, cache: EmbeddingCache, policy: RegionPolicy | None = None
-    ) -> None:
-        self.volume = volume
-        self.predictor = predictor
-        self.cache = cache
-        self.policy = policy or RegionPolicy()
-        self.frame = CanonicalFrame.of(volume)
-        self._finest = 0.5 * min(self.frame.spacing)  # mm between grid points; finer shows nothing new
+class Segmenter(Protocol):
+    """A model applied to one volume."""
 
     def predict(
         self,
@@ -78,263 +46,19 @@ class Segmenter:
         cancel: CancelToken | None = None,
         progress: Progress | None = None,
     ) -> Prediction:
-        """The mask after the last of `rounds`, given the prediction after the ones before.
+        """The mask after the last of `rounds`, given the prediction after the ones before (of the same segmenter).
 
         Raises PromptError for prompts that cannot be used, and Cancelled between two stages once `cancel` is set.
         """
-        cues = cues_of([prompt for round_ in rounds for prompt in round_], self.volume, self.frame)
-        start = self._given_mask(rounds[-1])
-        if not cues.has_positive and previous is None and start is None:
-            raise PromptError("All prompts are negative; mark the structure itself with at least one positive prompt.")
-        run = _Run(self, cues, cancel or CancelToken(), progress)
-        if start is not None:
-            region = self._around(self._mask_bounds(start))
-            logits = np.where(sample_mask(start, self.frame, region), np.float32(4), np.float32(-4))
-            decoded = run.decode(region, logits)
-        elif previous is not None:
-            region = self._following(previous, cues)
-            decoded = run.decode(region, self._carried(previous, region))
-            region, decoded = run.settle(region, decoded)
-            return run.finish(region, run.attached(self._one_way(rounds[-1], previous, region, decoded), region))
-        elif (bounds := cues.bounds()) is not None and self._has_extent(cues, bounds):
-            region = self._around(bounds)
-            decoded = run.decode(region, None)
-        else:
-            region, decoded = run.search()
-        region, decoded = run.settle(region, decoded)
-        return run.finish(region, decoded)
 
     def uncertainty(self, prediction: Prediction) -> Array:
-        """1 - |2p - 1| per voxel of the prediction's `region_box`, (k, j, i), for the model's probability p."""
-        logits = to_voxels(prediction.logits, self.frame, prediction.region, prediction.region.voxel_box(self.frame))
-        return _to_array_axes(1 - np.abs(np.tanh(logits / 2)), self.frame)
-
-    def _given_mask(self, round_: Round) -> BoolArray | None:
-        masks = [prompt.array for prompt in round_ if isinstance(prompt, MaskPrompt) and prompt.positive]
-        return np.logical_or.reduce(masks) if masks else None
-
-    def _has_extent(self, cues: Cues, bounds: FloatArray) -> bool:
-        """Do the prompts show how large the structure is? A box does, and so do clicks far apart."""
-        return bool(cues.boxes) or float((bounds[1] - bounds[0]).max()) > 2 * self.policy.first_mm
-
-    def _around(self, bounds: FloatArray) -> Region:
-        """The region around canonical bounds (2, 3) in mm."""
-        return self._region(bounds.mean(0), float((bounds[1] - bounds[0]).max()) * self.policy.context)
-
-    def _mask_bounds(self, mask: BoolArray) -> FloatArray:
-        ends = _ends(self.frame.canonical_view(mask).astype(bool, copy=False))
-        assert ends is not None  # a mask prompt is never empty
-        return ends * np.array(self.frame.spacing)
-
-    def _region(self, centre: FloatArray, side: float) -> Region:
-        """A region of at least `side` mm, on a ladder of sizes and a lattice of places, to be met again."""
-        n = self.predictor.grid_size
-        least = max(self.policy.smallest_mm, n * self._finest)
-        most = max(float(self.frame.extent_mm.max()), least)
-        rungs = np.ceil(round(np.log(max(side, least) / least) / np.log(1.25), 6))
-        side = min(least * 1.25**rungs, most)
-        spacing = side / n
-        lattice = 4 * spacing
-        middle = (np.array(self.frame.shape) - 1) / 2 * np.array(self.frame.spacing)
-        # Offsets are counted from the middle of the volume, which is the same place however the volume is stored.
-        offset = np.round((np.asarray(centre) - middle) / lattice, 6)
-        snapped = np.sign(offset) * np.floor(np.abs(offset) + 0.5) * lattice
-        room = np.maximum((self.frame.extent_mm - side) / 2, 0)
-        z, y, x = (middle + np.clip(snapped, -room, room)).tolist()
-        return Region((z, y, x), spacing, n)
-
-    def _following(self, previous: Prediction, cues: Cues) -> Region:
-        """The region of the round before while it still fits, since its embedding is at hand."""
-        bounds = cues.bounds()
-        points = cues.positions if bounds is None else np.concatenate([cues.positions, bounds])
-        if previous.region.contains(points, margin=2 * previous.region.spacing):
-            return previous.region
-        known = _grid_bounds(previous.logits > 0, previous.region)
-        everything = np.concatenate([points, known] if known is not None else [points])
-        return self._around(np.stack([everything.min(0), everything.max(0)]))
-
-    def _one_way(self, round_: Round, previous: Prediction, region: Region, decoded: Decoded) -> Decoded:
-        """Lets clicks on the structure only add, and clicks beside it only take away; what they do not mean stays.
-
-        Rounds of both signs, and those with a box, a lasso or a mask, may change everything.
-        """
-        signs = {prompt.positive if isinstance(prompt, Point | Scribble) else None for prompt in round_}
-        if len(signs) != 1 or None in signs:
-            return decoded
-        bound = np.maximum if signs.pop() else np.minimum
-        return replace(decoded, logits=bound(decoded.logits, self._carried(previous, region)))
-
-    def _carried(self, previous: Prediction, region: Region) -> Array:
-        if region == previous.region:
-            return previous.logits
-        return regrid(previous.logits, previous.region, region, _OUTSIDE_LOGIT)
+        """float32 in [0, 1] per voxel of the prediction's `region_box`, (k, j, i)."""
 
 
-class _Run:
-    """One prediction: its stages, their timings, and the places where it can be cancelled."""
+class Model(Protocol):
+    """A loaded model of any family, ready to be applied to volumes."""
 
-    def __init__(self, owner: Segmenter, cues: Cues, cancel: CancelToken, progress: Progress | None) -> None:
-        self.owner, self.cues, self.cancel, self.progress = owner, cues, cancel, progress
-        self.policy = owner.policy
-        self.timings: dict[str, float] = {}
-        self.passes = 0
+    @property
+    def identity(self) -> ModelIdentity: ...
 
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        self.cancel.check()
-        if self.progress is not None:
-            self.progress(name, min(0.95, self.passes / (self.passes + 2)))
-        start = time.perf_counter()
-        yield
-        self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
-
-    def decode(self, region: Region, previous_logits: Array | None) -> Decoded:
-        owner, predictor = self.owner, self.owner.predictor
-
-        def embed() -> object:
-            with self._stage("crop"):
-                prepared = predictor.prepare(owner.volume, owner.frame, region)
-            with self._stage("encode"):
-                return predictor.encode(prepared)
-
-        embedding = owner.cache.get(region, embed)  # type: ignore[arg-type]
-        with self._stage("decode"):
-            decoded = predictor.decode(embedding, self.cues.on_grid(region), previous_logits)
-        self.passes += 1
-        return self.attached(decoded, region)
-
-    def search(self) -> tuple[Region, Decoded]:
-        """A lone click does not say how large the structure is: try several scales, and the model judges."""
-        clicks = self.cues.positions[self.cues.labels == 1]
-        centre = (clicks.min(0) + clicks.max(0)) / 2
-        side, tried = self.policy.first_mm, []
-        while True:
-            region = self.owner._region(centre, side)
-            decoded = self.decode(region, None)
-            tried.append((region, decoded))
-            if region.side >= float(self.owner.frame.extent_mm.max()) - 1e-6:
-                break
-            side *= self.policy.scale_step
-        return max(tried, key=lambda pair: self._merit(*pair))
-
-    def _merit(self, region: Region, decoded: Decoded) -> float:
-        quality = decoded.predicted_iou if decoded.predicted_iou is not None else 0.5
-        cut = self._touched(decoded.logits, region)
-        return quality * (0.5 if cut else 1.0) * region.side**-self.policy.size_prior
-
-    def settle(self, region: Region, decoded: Decoded) -> tuple[Region, Decoded]:
-        """Grows the region while the mask touches its faces, or lays it closer around a mask that is small in it."""
-        grown = False
-        for _ in range(self.policy.most_passes):
-            bounds = _grid_bounds(decoded.logits > 0, region)
-            if bounds is None:
-                break
-            if self._touched(decoded.logits, region):
-                wanted = self.owner._region(bounds.mean(0), region.side * self.policy.grow)
-                grown = True
-            elif not grown:
-                cue_bounds = self.cues.bounds()
-                if cue_bounds is not None:
-                    bounds = np.stack([np.minimum(bounds[0], cue_bounds[0]), np.maximum(bounds[1], cue_bounds[1])])
-                wanted = self.owner._around(bounds)
-                if wanted.side > self.policy.zoom * region.side:
-                    break
-            else:
-                break
-            if wanted == region:
-                break
-            decoded = self.decode(wanted, regrid(decoded.logits, region, wanted, _OUTSIDE_LOGIT))
-            region = wanted
-        return region, decoded
-
-    def _touched(self, logits: Array, region: Region) -> bool:
-        """Does the mask reach a face of the region beyond which the volume goes on?"""
-        mask = logits > 0
-        end = (np.array(self.owner.frame.shape) - 1) * np.array(self.owner.frame.spacing)
-        for axis in range(3):
-            last = region.origin[axis] + region.side - region.spacing
-            if region.origin[axis] > region.spacing and mask.take(0, axis).mean() > self.policy.touch:
-                return True
-            if last < end[axis] - region.spacing and mask.take(-1, axis).mean() > self.policy.touch:
-                return True
-        return False
-
-    def attached(self, decoded: Decoded, region: Region) -> Decoded:
-        """Without the islands that no positive prompt reaches: a click means one thing."""
-        mask = decoded.logits > 0
-        grid = self.cues.on_grid(region)
-        kept = connected_to(mask, grid.point_coords[grid.point_labels == 1])
-        if not kept.any():
-            kept = largest_component(mask)
-        return replace(decoded, logits=np.where(mask & ~kept, np.float32(_OUTSIDE_LOGIT), decoded.logits))
-
-    def finish(self, region: Region, decoded: Decoded) -> Prediction:
-        """The mask on the volume's voxels, computed only around the region's mask."""
-        frame = self.owner.frame
-        with self._stage("voxels"):
-            reach = _grid_bounds(decoded.logits > 0, region)
-            if reach is None:
-                box: Box3 = (slice(0, 0), slice(0, 0), slice(0, 0))
-            else:
-                # Between a grid point inside and one outside the border may lie anywhere.
-                box = region.voxel_box(frame, reach + np.array([[-0.5], [0.5]]) * region.spacing)
-            mask = to_voxels(decoded.logits, frame, region, box) > 0
-            for exclusion in self.cues.exclusions:
-                axes = [np.arange(part.start, part.stop) * mm for part, mm in zip(box, frame.spacing, strict=True)]
-                mask &= ~inside_box(exclusion, np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1))
-        return Prediction(
-            region=region,
-            logits=decoded.logits,
-            predicted_iou=decoded.predicted_iou,
-            box=frame.array_box(box),
-            mask=_to_array_axes(mask, frame),
-            region_box=frame.array_box(region.voxel_box(frame)),
-            warnings=self.cues.warnings,
-            timings=self.timings,
-        )
-
-
-def _to_array_axes(values: npt.NDArray[Any], frame: CanonicalFrame) -> npt.NDArray[Any]:
-    """A canonical block (z, y, x) with the axes of the array (k, j, i)."""
-    flipped = values[tuple(slice(None, None, -1 if flip else 1) for flip in frame.flipped)]
-    return np.ascontiguousarray(flipped.transpose(np.argsort(frame.order)))
-
-
-def connected_to(mask: BoolArray, coords: Array) -> BoolArray:
-    """The components of a mask that reach one of the grid coordinates (P, 3) or a direct neighbour of it."""
-    import cc3d
-
-    labels = cc3d.connected_components(mask.astype(np.uint8), connectivity=18)
-    met = set()
-    for coordinate in coords:
-        low = np.maximum(np.rint(coordinate).astype(int) - 1, 0)
-        high = np.rint(coordinate).astype(int) + 2
-        met.update(np.unique(labels[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]).tolist())
-    return np.isin(labels, sorted(met - {0}))
-
-
-def largest_component(mask: BoolArray) -> BoolArray:
-    """The largest component of a mask; the mask itself where it is empty."""
-    import cc3d
-
-    if not mask.any():
-        return mask
-    result: BoolArray = cc3d.largest_k(mask.astype(np.uint8), k=1, connectivity=18) > 0
-    return result
-
-
-def _grid_bounds(mask: BoolArray, region: Region) -> FloatArray | None:
-    """Canonical bounds (2, 3) in mm of a mask on a region's grid; None when it is empty."""
-    ends = _ends(mask)
-    return None if ends is None else region.origin + ends * region.spacing
-
-
-def _ends(mask: BoolArray) -> FloatArray | None:
-    """Outer faces (2, 3) of a mask in units of its elements; None when it is empty."""
-    ends = []
-    for axis in range(3):
-        filled = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        if len(filled) == 0:
-            return None
-        ends.append((filled[0] - 0.5, filled[-1] + 0.5))
-    return np.array(ends, dtype=np.float64).T
+    def segmenter(self, volume: Volume, cache: EmbeddingCache) -> Segmenter: ...

@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from . import __version__
-from .catalogue import load_predictor
+from .catalogue import load_model
 from .errors import FoundationSegError, PromptError
-from .predictor import CancelToken, EmbeddingCache, Predictor, Progress
+from .predictor import CancelToken, EmbeddingCache, Progress
 from .prompts import Prompt, Round, rounds_to_list
 from .region import Box3
 from .segmentation_io import SegmentRecord, write_segmentation
-from .segmenter import Prediction, Segmenter
+from .segmenter import Model, Prediction
 from .terminology import lookup
 from .volume import Volume
 
@@ -78,14 +78,15 @@ class SegmentationSession:
     any thread.
     """
 
-    def __init__(
-        self, volume: Volume, model: str = "compact", device: str = "auto", *, predictor: Predictor | None = None
-    ) -> None:
-        """Raises ModelError if the model is unknown, absent or damaged, or the device not available."""
+    def __init__(self, volume: Volume, model: str | Model = "compact", device: str = "auto") -> None:
+        """`model` is the name of a card, or a model that is loaded already.
+
+        Raises ModelError if the model is unknown, absent or damaged, or the device not available.
+        """
         self.volume = volume
-        self.predictor = predictor or load_predictor(model, device)
+        self.model = load_model(model, device) if isinstance(model, str) else model
         self.cache = EmbeddingCache()
-        self._segmenter = Segmenter(volume, self.predictor, self.cache)
+        self._segmenter = self.model.segmenter(volume, self.cache)
         self._histories: dict[str, _History] = {}
 
     def add(
@@ -174,7 +175,7 @@ class SegmentationSession:
 
     def provenance(self, segment: str) -> dict[str, Any]:
         """Where the segment came from, fit for JSON. Holds no name, path or identifier of a patient."""
-        identity = self.predictor.identity
+        identity = self.model.identity
         prediction = self._known(segment).current
         return {
             "software": f"FoundationSeg {__version__}",
@@ -191,7 +192,7 @@ class SegmentationSession:
 
     def tags(self, segment: str) -> dict[str, str]:
         """What is stored with the segment in files and scenes: prompts, provenance, DICOM's tags."""
-        identity = self.predictor.identity
+        identity = self.model.identity
         return {
             PROMPTS_TAG: json.dumps(rounds_to_list(self.rounds(segment))),
             PROVENANCE_TAG: json.dumps(self.provenance(segment)),

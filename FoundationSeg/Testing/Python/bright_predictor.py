@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from FoundationSegLib.predictor import Array, Decoded, Embedding, GridPrompts, ModelIdentity
 from FoundationSegLib.region import sample
+from FoundationSegLib.region_segmenter import RegionModel
 
 
 class BrightPredictor:
@@ -32,3 +33,8 @@ class BrightPredictor:
         for box in prompts.boxes:
             logits[tuple(np.round(box.centre).astype(int))] = 4
         return Decoded(logits, 0.5)
+
+
+def bright_model(*_: Any, **__: Any) -> RegionModel:
+    """Takes the place of `load_model`."""
+    return RegionModel(BrightPredictor())

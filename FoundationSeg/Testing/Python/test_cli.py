@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from bright_predictor import BrightPredictor
+from bright_predictor import bright_model
 from FoundationSegLib import SegmentationFileError, Volume, commands
 from FoundationSegLib.cli import _joined, main
 from FoundationSegLib.errors import DicomSeriesError
@@ -70,7 +70,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def bright(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model whose masks are known: what is bright."""
     for module in ("session", "commands"):
-        monkeypatch.setattr(f"FoundationSegLib.{module}.load_predictor", lambda name, device="auto": BrightPredictor())
+        monkeypatch.setattr(f"FoundationSegLib.{module}.load_model", bright_model)
 
 
 def volume_of_two_balls() -> tuple[Volume, list[tuple[float, float, float]]]:

@@ -62,9 +62,9 @@ def test_package_holds_every_file_and_nothing_else(build: Path) -> None:
 def test_engine_finds_its_resources_in_the_package(build: Path) -> None:
     """Run from the package alone, in a process that knows nothing of the checkout."""
     code = (
-        "from FoundationSegLib.catalogue import load_predictor\n"
+        "from FoundationSegLib.catalogue import load_model\n"
         "from FoundationSegLib.terminology import lookup\n"
-        "print(load_predictor('compact', 'cpu').identity.name, lookup('Liver').type.meaning)"
+        "print(load_model('compact', 'cpu').identity.name, lookup('Liver').type.meaning)"
     )
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     result = run(sys.executable, "-c", code, cwd=build / SCRIPTED, env=environment)

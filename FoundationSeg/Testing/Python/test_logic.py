@@ -12,7 +12,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from bright_predictor import BrightPredictor
+from bright_predictor import bright_model
 from FoundationSegLib import mrml
 from FoundationSegLib.errors import Cancelled, OutputError, PromptError, VolumeError
 from FoundationSegLib.predictor import CancelToken
@@ -36,7 +36,7 @@ def ballVoxels() -> np.ndarray:
 class LogicTestCase(SceneTestCase):
     def setUp(self) -> None:
         super().setUp()
-        model = mock.patch("FoundationSegLib.session.load_predictor", return_value=BrightPredictor())
+        model = mock.patch("FoundationSegLib.session.load_model", bright_model)
         model.start()
         self.addCleanup(model.stop)
         self.logic = FoundationSeg.FoundationSegLogic()

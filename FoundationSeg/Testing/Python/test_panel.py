@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from bright_predictor import BrightPredictor
+from bright_predictor import bright_model
 from FoundationSegLib import mrml
 from FoundationSegLib.errors import ModelError
 from scene_case import SHAPE, SceneTestCase, loadModule, slicer
@@ -28,7 +28,7 @@ class PanelTest(SceneTestCase):
             headless_slicer.start(panel=True)
         import qt
 
-        model = mock.patch("FoundationSegLib.session.load_predictor", return_value=BrightPredictor())
+        model = mock.patch("FoundationSegLib.session.load_model", bright_model)
         model.start()
         self.addCleanup(model.stop)
         self.volume = self.addVolume("CT chest")
