@@ -71,7 +71,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="at most N per model-labelled case, evenly over size; 0 for all (default: %(default)s)",
     )
     parser.add_argument("--clicks", type=int, default=10, metavar="N")
-    parser.add_argument("--series", nargs="+", choices=SERIES, default=list(SERIES))
+    parser.add_argument("--series", nargs="+", choices=SERIES, default=["clicks", "box"])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["tidy"])
     parser.add_argument("--seed", type=int, default=0, help="for untidy prompts")
     parser.add_argument("--tolerance", type=float, default=2.0, metavar="MM", help="of the NSD")
@@ -122,10 +122,11 @@ def measure_case(
             for name, method in used.items():
                 for variant in settings.variants:
                     for series in settings.series:
-                        if series == "clicks" and method.needs_box:
+                        if series != "box" and method.needs_box:
                             continue
                         fixed = {
                             "case": case.name,
+                            "patient": case.patient,
                             "structure": structure.name,
                             "kind": structure.kind,
                             "labels": case.group,

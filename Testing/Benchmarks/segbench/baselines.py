@@ -253,5 +253,13 @@ class Peer:
         self._prompts.clicks.append((ras, positive))
         return self._function(self._array, self._grid, self._prompts)
 
+    def stroke(self, points: FloatArray, positive: bool) -> BoolArray:
+        """A stroke is many clicks at once, each with its ball of seeds, as a brush of that size would leave."""
+        self._prompts.clicks += [(point, positive) for point in points]
+        return self._function(self._array, self._grid, self._prompts)
+
+    def predicted_iou(self) -> float | None:
+        return None
+
     def end(self) -> None:
         self._prompts = Prompts()

@@ -17,7 +17,7 @@ from typing import Any
 from .environment import code_digest, versions
 
 # What a peer's row is computed by; which rows are wanted (cases, methods) is in the key itself.
-_CODE = ("baselines", "clicks", "metrics", "regions", "simulate")
+_CODE = ("baselines", "clicks", "metrics", "regions", "simulate", "strokes")
 
 
 class Cache:

@@ -94,7 +94,10 @@ class Structure:
 
 @dataclass(frozen=True)
 class Case:
-    """One labelled volume (with several images, several volumes on one grid)."""
+    """One labelled volume (with several images, several volumes on one grid).
+
+    `patient` is the same for cases of one person; `licence` and `source` (a public repository) are the index's words.
+    """
 
     name: str
     folder: Path
@@ -104,6 +107,9 @@ class Case:
     labels: str
     structures: tuple[Structure, ...]
     skipped: dict[str, str] = field(default_factory=dict)
+    patient: str = ""
+    licence: str = ""
+    source: str = ""
 
     def reference(self, structure: Structure) -> tuple[BoolArray, NDArray[np.float64]]:
         """The structure's reference mask (k, j, i) and the grid's IJK-to-RAS matrix, both from the file."""
@@ -182,6 +188,10 @@ def parse_case(record: dict[str, Any], root: Path) -> Case:
         labels=record["labels"],
         structures=tuple(structures),
         skipped=skipped,
+        # Several scans of one person are not independent of each other.
+        patient=record.get("patient") or SAME_PATIENT.get(record["name"], record["name"]),
+        licence=record.get("licence", ""),
+        source=record.get("repo", ""),
     )
 
 

@@ -35,6 +35,7 @@ from .metrics import BoolArray, bounding_box
 CONNECTIVITY = 26
 UNTIDY_BAND = (0.4, 0.6)
 BOX_JITTER = 0.10
+Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,10 @@ def generator(*key: object) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))
 
 
-def _click(region: BoolArray, spacing_kji: Sequence[float], positive: bool, rng: np.random.Generator | None) -> Click:
-    """Deepest voxel of a region, or with a generator one at about half that depth."""
+def region_click(
+    region: BoolArray, spacing_kji: Sequence[float], positive: bool, rng: np.random.Generator | None = None
+) -> Click:
+    """Deepest voxel of a region, or with a generator one at about half that depth. Raises ValueError when empty."""
     box = bounding_box(region)
     if box is None:
         raise ValueError("a click was asked for in an empty region")
@@ -74,15 +77,16 @@ def _click(region: BoolArray, spacing_kji: Sequence[float], positive: bool, rng:
 
 def first_click(target: BoolArray, spacing_kji: Sequence[float], rng: np.random.Generator | None = None) -> Click:
     """The first positive click; `rng` makes it untidy. Raises ValueError when the target is empty."""
-    return _click(target, spacing_kji, True, rng)
+    return region_click(target, spacing_kji, True, rng)
 
 
-def next_click(
-    target: BoolArray, prediction: BoolArray, spacing_kji: Sequence[float], rng: np.random.Generator | None = None
-) -> Click | None:
-    """The click that corrects the largest error, None when there is no error; `rng` makes it untidy."""
+def largest_error(target: BoolArray, prediction: BoolArray) -> tuple[Box, BoolArray, bool] | None:
+    """The largest 26-connected error: slices around all errors, its mask inside them, whether it is missing.
+
+    None when the masks agree. Raises ValueError when the shapes differ.
+    """
     if target.shape != prediction.shape:
-        raise ValueError(f"next_click: the shapes differ, {target.shape} and {prediction.shape}")
+        raise ValueError(f"largest_error: the shapes differ, {target.shape} and {prediction.shape}")
     box = bounding_box(target ^ prediction)
     if box is None:
         return None
@@ -98,7 +102,18 @@ def next_click(
         if best is None or int(sizes[largest - 1]) > best[0]:
             best = (int(sizes[largest - 1]), labels == largest, positive)
     assert best is not None  # the two masks differ somewhere
-    click = _click(best[1], spacing_kji, best[2], rng)
+    return box, best[1], best[2]
+
+
+def next_click(
+    target: BoolArray, prediction: BoolArray, spacing_kji: Sequence[float], rng: np.random.Generator | None = None
+) -> Click | None:
+    """The click that corrects the largest error, None when there is no error; `rng` makes it untidy."""
+    found = largest_error(target, prediction)
+    if found is None:
+        return None
+    box, region, positive = found
+    click = region_click(region, spacing_kji, positive, rng)
     k, j, i = (index + part.start for index, part in zip(click.kji, box, strict=True))
     return Click((k, j, i), click.positive, click.depth_mm)
 

@@ -39,6 +39,8 @@ class Method(Protocol):
     def begin(self) -> None: ...
     def box(self, low: FloatArray, high: FloatArray) -> BoolArray: ...
     def click(self, ras: FloatArray, positive: bool) -> BoolArray: ...
+    def stroke(self, points: FloatArray, positive: bool) -> BoolArray: ...
+    def predicted_iou(self) -> float | None: ...
     def end(self) -> None: ...
 
 
@@ -49,8 +51,11 @@ class OwnModel:
     # Weights, runtime and package change between runs: what is being judged is measured every time.
     cacheable = False
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, model: Any = None) -> None:
+        """A model of the catalogue, or with `model` one that is loaded already and only goes by this name."""
         self.name = name
+        self._model = name if model is None else model
+        self._expected: float | None = None
         self._session: Any = None
         self._number = 0
         self._provenance: dict[str, Any] = {}
@@ -62,7 +67,7 @@ class OwnModel:
     def open(self, volume: Volume) -> None:
         from FoundationSegLib import SegmentationSession
 
-        self._session = SegmentationSession(volume, model=self.name)
+        self._session = SegmentationSession(volume, model=self._model)
 
     @property
     def _segment(self) -> str:
@@ -72,7 +77,7 @@ class OwnModel:
         self._number += 1
 
     def _add(self, prompt: Any) -> BoolArray:
-        self._session.add(self._segment, prompt)
+        self._expected = self._session.add(self._segment, prompt).predicted_iou
         mask = np.asarray(self._session.mask(self._segment))
         if not self._provenance:
             said = self._session.provenance(self._segment)
@@ -90,6 +95,15 @@ class OwnModel:
         from FoundationSegLib import Point
 
         return self._add(Point(ras=_vector(ras), positive=positive))
+
+    def stroke(self, points: FloatArray, positive: bool) -> BoolArray:
+        from FoundationSegLib import Scribble
+
+        return self._add(Scribble(points=tuple(_vector(point) for point in points), positive=positive))
+
+    def predicted_iou(self) -> float | None:
+        """The IoU with what was meant that the model expected of the mask it gave last."""
+        return self._expected
 
     def end(self) -> None:
         if self._segment in self._session.segments():

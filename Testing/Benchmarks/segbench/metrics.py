@@ -37,6 +37,12 @@ def dice(a: BoolArray, b: BoolArray) -> float:
     return 1.0 if total == 0 else 2.0 * int(np.count_nonzero(a & b)) / total
 
 
+def iou(a: BoolArray, b: BoolArray) -> float:
+    """Intersection over union of two boolean arrays of one shape; 1.0 when both are empty."""
+    overlap = dice(a, b)
+    return overlap / (2 - overlap)
+
+
 def bounding_box(mask: BoolArray) -> tuple[slice, slice, slice] | None:
     """Smallest box of slices (k, j, i) that holds every true voxel; None for an empty mask."""
     slices = []

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from . import clicks
+from . import clicks, strokes
 from .methods import Method
-from .metrics import BoolArray, SurfaceScore, dice
+from .metrics import BoolArray, SurfaceScore, dice, iou
 from .regions import FloatArray, Grid
 
-SERIES = ("clicks", "box")
+SERIES = ("clicks", "box", "strokes")
 VARIANTS = ("tidy", "untidy")
 
 
@@ -32,7 +32,10 @@ class Target:
 
 @dataclass
 class Series:
-    """Scores after each prompt. `at` counts the clicks: 1, 2, ... or with a box first 0, 1, 2, ...
+    """Scores after each prompt. `at` counts the clicks or strokes: 1, 2, ... or with a box first 0, 1, 2, ...
+
+    `predicted` is the IoU that the method itself expects, None where it expects none; `iou` is what it reached.
+    Where nothing was left to correct the lists go on with their last value: only the first `len(prompts)` were made.
 
     A failed prediction leaves the mask as it was (as the product promises), so its score is the one before, or that
     of an empty mask; `error` says what failed first, and `failures` how many predictions did.
@@ -41,6 +44,8 @@ class Series:
     at: list[int] = field(default_factory=list)
     dice: list[float] = field(default_factory=list)
     nsd: list[float] = field(default_factory=list)
+    iou: list[float] = field(default_factory=list)
+    predicted: list[float | None] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     prompts: list[dict[str, Any]] = field(default_factory=list)
     failures: int = 0
@@ -50,22 +55,23 @@ class Series:
 def run_series(
     method: Method, target: Target, series: str, variant: str, count: int, seed: int, log: Callable[[str], None] = print
 ) -> Series:
-    """Segment `target` by `count` simulated clicks, after a box when `series` is "box"."""
+    """Segment `target` by `count` simulated clicks, after a box when `series` is "box", or by as many strokes."""
     if series not in SERIES or variant not in VARIANTS:
         raise ValueError(f"unknown series {series!r} or variant {variant!r}")
     untidy = variant == "untidy"
     result = Series()
     mask: BoolArray = np.zeros(target.mask.shape, bool)
-    spacing = target.grid.spacing_kji.tolist()
 
     def attempt(call: Callable[[], BoolArray], at: int) -> None:
         nonlocal mask
         start = time.perf_counter()
+        expected: float | None = None
         try:
             new = call()
             if new.shape != mask.shape or new.dtype != bool:
                 raise TypeError(f"{method.name} gave {new.dtype} {new.shape} for a bool mask of {mask.shape}")
             mask = new.copy()
+            expected = method.predicted_iou()
         except Exception as error:  # one method's defect must not end the run of all: it is counted and reported
             result.failures += 1
             result.error = result.error or f"{type(error).__name__}: {error}"
@@ -74,6 +80,8 @@ def run_series(
         result.seconds.append(round(time.perf_counter() - start, 4))
         result.dice.append(dice(target.mask, mask))
         result.nsd.append(target.surface(mask))
+        result.iou.append(iou(target.mask, mask))
+        result.predicted.append(expected)
 
     method.begin()
     try:
@@ -85,26 +93,53 @@ def run_series(
             attempt(lambda: method.box(low, high), 0)
         for number in range(1, count + 1):
             rng = clicks.generator(seed, *target.key, series, number) if untidy else None
-            if number == 1 and series == "clicks":
-                click: clicks.Click | None = clicks.first_click(target.mask, spacing, rng)
+            if series == "strokes":
+                prompt = _stroke(method, target, mask if number > 1 else None, rng)
             else:
-                click = clicks.next_click(target.mask, mask, spacing, rng)
-            if click is None:
+                prompt = _click(method, target, mask if number > 1 or series == "box" else None, rng)
+            if prompt is None:
                 # Nothing left to correct: a person stops here, and the scores stay.
-                for values in (result.dice, result.nsd):
+                for values in (result.dice, result.nsd, result.iou):
                     values.extend([values[-1]] * (count + 1 - number))
+                result.predicted.extend(result.predicted[-1:] * (count + 1 - number))
                 result.at.extend(range(number, count + 1))
                 break
-            ras = target.grid.to_ras(np.array(click.kji, float))[0]
-            result.prompts.append({"ras": _rounded(ras), "positive": click.positive})
-            attempt(_clicker(method, ras, click.positive), number)
+            result.prompts.append(prompt[0])
+            attempt(prompt[1], number)
     finally:
         method.end()
     return result
 
 
-def _clicker(method: Method, ras: FloatArray, positive: bool) -> Callable[[], BoolArray]:
-    return lambda: method.click(ras, positive)
+Prompt = tuple[dict[str, Any], Callable[[], BoolArray]]
+
+
+def _click(method: Method, target: Target, mask: BoolArray | None, rng: np.random.Generator | None) -> Prompt | None:
+    """The next click (the first one without a mask) as JSON and as a call; None when nothing is left to correct."""
+    spacing = target.grid.spacing_kji.tolist()
+    if mask is None:
+        click: clicks.Click | None = clicks.first_click(target.mask, spacing, rng)
+    else:
+        click = clicks.next_click(target.mask, mask, spacing, rng)
+    if click is None:
+        return None
+    ras, positive = target.grid.to_ras(np.array(click.kji, float))[0], click.positive
+    return {"ras": _rounded(ras), "positive": positive}, lambda: method.click(ras, positive)
+
+
+def _stroke(method: Method, target: Target, mask: BoolArray | None, rng: np.random.Generator | None) -> Prompt | None:
+    """The same for a stroke."""
+    spacing = target.grid.spacing_kji.tolist()
+    if mask is None:
+        stroke: strokes.Stroke | None = strokes.first_stroke(target.mask, spacing, rng)
+    else:
+        stroke = strokes.next_stroke(target.mask, mask, spacing, rng)
+    if stroke is None:
+        return None
+    points, positive = target.grid.to_ras(stroke.kji), stroke.positive
+    return {"stroke": [_rounded(point) for point in points], "positive": positive}, (
+        lambda: method.stroke(points, positive)
+    )
 
 
 def _rounded(values: FloatArray) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from segbench import clicks, metrics
+from segbench import clicks, metrics, strokes
 
 SPACING = (3.0, 1.0, 0.5)
 
@@ -87,6 +87,54 @@ class TestClicks:
             clicks.first_click(np.zeros((3, 3, 3), bool), SPACING)
         with pytest.raises(ValueError, match="shapes"):
             clicks.next_click(np.zeros((3, 3, 3), bool), np.zeros((3, 3, 4), bool), SPACING)
+
+
+class TestStrokes:
+    def test_tidy_stroke_lies_on_the_widest_slice_along_its_longest_direction(self):
+        # 10 x 6 x 30 mm: the slice across k is 6 x 30 mm, that across j 10 x 30 mm, and i is the longest way.
+        mask = block((20, 20, 60), ((5, 10), (5, 11), (5, 35)))
+        stroke = strokes.first_stroke(mask, (2.0, 1.0, 1.0))
+        assert stroke.positive
+        np.testing.assert_allclose(np.ptp(stroke.kji[:, :2], axis=0), 0, atol=1e-9)
+        assert stroke.kji[0, 1] in (7.0, 8.0)
+        # 60 % of the way to either side, at most 10 mm: neither the whole length of 30 mm nor a dot.
+        assert 9 < np.ptp(stroke.kji[:, 2]) < 19
+        steps = np.linalg.norm(np.diff(stroke.kji, axis=0), axis=1)
+        np.testing.assert_allclose(steps, steps[0])
+
+    def test_stroke_is_never_longer_than_twice_its_reach(self):
+        k, j, i = np.ogrid[:15, :15, :201]
+        mask = ((k - 7) / 6) ** 2 + ((j - 7) / 6) ** 2 + ((i - 100) / 99) ** 2 <= 1
+        assert np.ptp(strokes.first_stroke(mask, (1, 1, 1)).kji[:, 2]) == pytest.approx(20, abs=1)
+
+    def test_stroke_stays_inside_a_bent_region_on_one_slice(self):
+        k, j, i = np.ogrid[:9, :60, :60]
+        radius = np.hypot(j - 30, i - 30)
+        ring = (radius > 18) & (radius < 24) & (np.abs(k - 4) < 3)
+        for seed in (None, *range(20)):
+            stroke = strokes.first_stroke(ring, (1, 1, 1), None if seed is None else clicks.generator(seed))
+            places = np.round(stroke.kji).astype(int)
+            assert ring[tuple(places.T)].all()
+            assert (np.ptp(stroke.kji, axis=0) < 1e-9).any()
+            assert len(places) >= 3
+
+    def test_untidy_strokes_differ_by_seed_alone(self):
+        mask = block((30, 30, 30), ((5, 25), (5, 25), (5, 25)))
+        drawn = [strokes.first_stroke(mask, (1, 1, 1), clicks.generator(seed)).kji for seed in (1, 1, 2)]
+        np.testing.assert_array_equal(drawn[0], drawn[1])
+        assert drawn[0].shape != drawn[2].shape or np.abs(drawn[0] - drawn[2]).max() > 1
+
+    def test_correction_is_drawn_in_the_largest_error(self):
+        target = block((20, 20, 40), ((5, 15), (5, 15), (5, 15)))
+        leak = target | block((20, 20, 40), ((5, 15), (5, 15), (20, 35)))
+        stroke = strokes.next_stroke(target, leak, (1, 1, 1))
+        assert stroke is not None and not stroke.positive
+        assert (leak & ~target)[tuple(np.round(stroke.kji).astype(int).T)].all()
+        assert strokes.next_stroke(target, target, (1, 1, 1)) is None
+
+    def test_single_voxel_gets_a_stroke_of_one_point(self):
+        mask = block((5, 5, 5), ((2, 3), (3, 4), (1, 2)))
+        np.testing.assert_array_equal(strokes.first_stroke(mask, SPACING).kji, [[2, 3, 1]])
 
 
 class TestBoxes:

@@ -266,6 +266,13 @@ class Scripted:
         self.calls.append(("click", ras, positive))
         return self._next()
 
+    def stroke(self, points, positive):
+        self.calls.append(("stroke", points, positive))
+        return self._next()
+
+    def predicted_iou(self):
+        return round(0.1 * (len(self.masks) - len(self.left)), 1)
+
     def end(self):
         self.calls.append("end")
 
@@ -284,6 +291,8 @@ class TestSeries:
         assert series.at == [1, 2, 3, 4, 5]
         assert series.dice == [dice(target.mask, half), 1, 1, 1, 1] and series.nsd[1:] == [1] * 4
         assert len(series.seconds) == len(series.prompts) == 2
+        assert series.iou == [pytest.approx(series.dice[0] / (2 - series.dice[0])), 1, 1, 1, 1]
+        assert series.predicted == [0.1, 0.2, 0.2, 0.2, 0.2]
         signs = [call[2] for call in method.calls if call[0] == "click"]
         places = [target.grid.to_kji(call[1])[0] for call in method.calls if call[0] == "click"]
         assert signs == [True, True] and places[1][2] >= 20
@@ -297,6 +306,18 @@ class TestSeries:
         assert series.at == [0, 1, 2, 3] and series.dice[1:] == [1, 1, 1]
         assert method.calls[1][0] == "box" and method.calls[2][2] is False
 
+    def test_strokes_follow_the_errors_and_stay_inside_them(self):
+        target = self.target()
+        leaking = np.ones_like(target.mask)
+        method = Scripted([leaking, target.mask])
+        series = simulate.run_series(method, target, "strokes", "tidy", 4, 0)
+        assert series.at == [1, 2, 3, 4] and series.iou[1:] == [1, 1, 1] and len(series.prompts) == 2
+        for (_, points, positive), region in zip(method.calls[1:3], (target.mask, ~target.mask), strict=True):
+            places = np.round(target.grid.to_kji(points)).astype(int)
+            assert len(places) > 3 and region[tuple(places.T)].all()
+            assert positive == bool(target.mask[tuple(places[0])])
+        assert series.prompts[1]["positive"] is False and len(series.prompts[0]["stroke"]) > 3
+
     def test_failure_keeps_the_mask_and_is_counted(self):
         target = self.target()
         half = target.mask.copy()
@@ -305,6 +326,7 @@ class TestSeries:
         series = simulate.run_series(method, target, "clicks", "tidy", 3, 0, log=lambda text: None)
         assert series.failures == 2 and series.error == "RuntimeError: broken"
         assert series.dice == [dice(target.mask, half)] * 3
+        assert series.predicted == [0.1, None, None]
         assert method.calls[-1] == "end"
 
     def test_untidy_depends_on_the_seed_alone(self):
@@ -336,6 +358,29 @@ class TestReport:
         assert entry["clicks"]["dice_falls"] == [(3, 0.05)]
         assert entry["clicks"]["reached_080"] == 0.5
         assert entry["structures"] == 2 and entry["cases"] == 1
+
+    def test_aims_hold_the_right_rows_and_the_lead_over_the_best_baseline(self):
+        def both(structure, method, values, **more):
+            more = {"modality": "CT", **more}
+            return [
+                self.row(structure, method, values, **more),
+                self.row(structure, method, [0.0, 0.0, 0.5], series="box", **more),
+            ]
+
+        rows = [
+            *both("a", "compact", [0.5, 0.6, 0.7]),
+            *both("b", "compact", [0.7, 0.8, 0.9]),
+            *both("a", "random-walker", [0.2] * 3),
+            *both("a", "balls-15mm", [0.4] * 3),
+            *both("a", "some-download", [0.9] * 3),
+            *both("pet", "compact", [0.0] * 3, modality="PT"),  # no organs of PET in the aims
+            *both("other", "compact", [0.0] * 3, labels="model"),
+        ]
+        ((title, header, cells),) = report.aims_tables(rows)
+        assert "organs" in title and header[-2] == "box+2"
+        lines = {line[0].split(" ")[0]: line for line in cells[1:-1]}
+        assert lines["compact"][1:] == ["2", "0.600", "0.800", "-", "-", "0.500", "0.50"]
+        assert cells[-1][2:] == ["+0.200", "+0.400", "-", "-", "+0.000", ""]
 
     def test_model_labels_and_lesions_stay_apart(self):
         rows = [
