@@ -17,9 +17,9 @@ from pathlib import Path
 import onnx
 import torch
 from onnx import TensorProto, helper
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from .network import CompactConfig, CompactNetwork
+from .network import load_network
 
 GRID_SIZE = 64
 WEIGHTS = "compact.safetensors"
@@ -27,13 +27,6 @@ ENCODER = "compact_encoder.onnx"
 DECODER = "compact_decoder.onnx"
 _FEATURES = ["f2", "f4", "f8", "f16"]
 _EXTERNAL_FROM = 2048  # elements; smaller tensors are written into the graph
-
-
-def load_network(weights: Path) -> CompactNetwork:
-    """The torch twin of the shipped model, in single precision and evaluation mode."""
-    net = CompactNetwork(CompactConfig())
-    net.load_state_dict({name: tensor.float() for name, tensor in load_file(weights).items()})
-    return net.eval()
 
 
 def _offsets(weights: Path) -> dict[str, tuple[int, int, list[int]]]:

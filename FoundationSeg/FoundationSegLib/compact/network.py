@@ -14,6 +14,7 @@ Tensors are (batch, channel, k, j, i) on a cubic grid of N voxels per side, N a 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -270,3 +271,12 @@ class CompactNetwork(nn.Module):
         self.config = config or CompactConfig()
         self.encoder = ImageEncoder(self.config)
         self.decoder = PromptDecoder(self.config)
+
+
+def load_network(weights: Path) -> CompactNetwork:
+    """The torch twin of the shipped model (a safetensors file), in single precision and evaluation mode."""
+    from safetensors.torch import load_file
+
+    net = CompactNetwork(CompactConfig())
+    net.load_state_dict({name: tensor.float() for name, tensor in load_file(weights).items()})
+    return net.eval()

@@ -144,8 +144,8 @@ def correct(logits: Tensor, target: Tensor, coords: Tensor, labels: Tensor, gene
     missing, surplus = target * (1 - mask), (1 - target) * mask
     depths = torch.cat([depth(missing), depth(surplus)], dim=1)  # (B, 2, n, n, n)
     n = logits.shape[-1]
-    blur = 0.6 + 0.8 * torch.rand((depths.shape[0], 1, 1, 1, 1), generator=generator)
-    score = (depths**blur) * (0.75 + 0.25 * torch.rand(depths.shape, generator=generator))
+    blur = 0.6 + 0.8 * torch.rand((depths.shape[0], 1, 1, 1, 1), generator=generator).to(logits.device)
+    score = (depths**blur) * (0.75 + 0.25 * torch.rand(depths.shape, generator=generator).to(logits.device))
     best = score.flatten(1).argmax(dim=1)
     for b in range(len(best)):
         if float(missing[b].sum() + surplus[b].sum()) < 2:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains the compact model from scratch on synthesis: `python -m FoundationSegLib.compact.train --out runs/compact`.
+"""Trains the compact model on synthesis: `python -m FoundationSegLib.compact.train --out runs/compact`.
 
 Checkpoints are written beside and renamed, and `--resume` goes on from the newest, so a run that is cut off loses
-minutes. The schedule is by wall-clock time: the machine decides how many steps fit. CPU or GPU alike.
+minutes. The schedule is by wall-clock time: the machine decides how many steps fit. CPU or GPU alike; `--init` begins
+with the weights of an earlier run or revision instead of at random.
 """
 
 from __future__ import annotations
@@ -24,25 +25,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .inputs import normalise
-from .network import CompactConfig, CompactNetwork
+from .network import CompactConfig, CompactNetwork, load_network
 from .simulate import correct, simulate_prompts
 from .synthesis import synthesise
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One run. `stages` are (fraction of the time, grid size, scenes per step)."""
+    """One run. `stages` are (until this fraction of the time, grid size, scenes per step, rounds of prompts)."""
 
     minutes: float = 105.0
     seed: int = 20261122
-    stages: tuple[tuple[float, int, int], ...] = ((0.72, 32, 2), (1.0, 48, 2))
+    stages: tuple[tuple[float, int, int, int], ...] = ((0.65, 32, 2, 2), (0.92, 48, 2, 3), (1.0, 64, 1, 3))
     targets: int = 3
-    rounds: int = 2
     learning_rate: float = 1.5e-3
     weight_decay: float = 1e-2
     ema: float = 0.998
     workers: int = 1
     checkpoint_minutes: float = 3.0
+    device: str = "cpu"
+    bfloat16: bool = False  # for the convolutions; worth it on GPUs, and on CPUs with avx512_bf16 or AMX
+    init: str | None = None  # safetensors of an earlier revision
 
 
 Batch = dict[str, Tensor]
@@ -114,11 +117,12 @@ def step_loss(net: CompactNetwork, batch: Batch, rounds: int, generator: torch.G
     features = [f.repeat_interleave(targets, 0) for f in net.encoder(image)]
     image = image.repeat_interleave(targets, 0)
     coords, labels, mask_input = batch["coords"].clone(), batch["labels"].clone(), batch["mask_input"]
-    loss, dices = torch.zeros(()), []
+    loss, dices = torch.zeros((), device=image.device), []
     for turn in range(rounds):
         logits, quality = net.decoder(image, *features, coords, labels, batch["box"], mask_input)
+        logits = logits.float()  # sums over a grid are beyond half precision
         overlap = iou(logits.detach(), batch["target"])
-        loss = loss + mask_loss(logits, batch["target"]) + 0.5 * F.mse_loss(quality, overlap)
+        loss = loss + mask_loss(logits, batch["target"]) + 0.5 * F.mse_loss(quality.float(), overlap)
         dices.append(float((2 * overlap / (1 + overlap)).mean()))
         if turn + 1 < rounds:
             mask_input = logits.detach().clamp(-8, 8)
@@ -137,12 +141,13 @@ def train(config: TrainConfig, out: Path, resume: bool = False) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     generator = torch.Generator().manual_seed(config.seed)
-    net = CompactNetwork(CompactConfig()).to(memory_format=torch.channels_last_3d)
+    net = load_network(Path(config.init)) if config.init else CompactNetwork(CompactConfig())
+    net = net.train().to(config.device, memory_format=torch.channels_last_3d)
     mean = copy.deepcopy(net)
     optimiser = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     step, spent, checkpoint = 0, 0.0, out / "checkpoint.pt"
     if resume and checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, weights_only=True, map_location=config.device)
         net.load_state_dict(state["net"])
         mean.load_state_dict(state["mean"])
         optimiser.load_state_dict(state["optimiser"])
@@ -160,6 +165,7 @@ def train(config: TrainConfig, out: Path, resume: bool = False) -> Path:
             batch_size=None,
             num_workers=config.workers,
             prefetch_factor=3 if config.workers else None,
+            pin_memory=config.device != "cpu",
         )
         for batch in loader:
             elapsed = (time.monotonic() - start) / 60 / config.minutes
@@ -168,7 +174,9 @@ def train(config: TrainConfig, out: Path, resume: bool = False) -> Path:
             rate = config.learning_rate * min(1, (step + 1) / 60) * (0.5 + 0.5 * math.cos(math.pi * min(1, elapsed)))
             for group in optimiser.param_groups:
                 group["lr"] = max(rate, 1e-5)
-            loss, dices = step_loss(net, batch, config.rounds, generator)
+            batch = {name: tensor.to(config.device, non_blocking=True) for name, tensor in batch.items()}
+            with torch.autocast(config.device.split(":")[0], torch.bfloat16, enabled=config.bfloat16):
+                loss, dices = step_loss(net, batch, stage[3], generator)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0)
@@ -179,7 +187,7 @@ def train(config: TrainConfig, out: Path, resume: bool = False) -> Path:
                 for a, b in zip(mean.parameters(), net.parameters(), strict=True):
                     a.lerp_(b, 1 - decay)
             step += 1
-            running.append([float(loss.detach()), *dices])
+            running.append([float(loss.detach()), dices[0], dices[-1]])
             if len(running) == 25:
                 values = [round(float(value), 4) for value in np.mean(running, axis=0)]
                 writer.writerow([step, round(time.monotonic() - start, 1), stage[1], f"{rate:.2e}", *values])
@@ -209,10 +217,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=TrainConfig.minutes)
     parser.add_argument("--seed", type=int, default=TrainConfig.seed)
+    parser.add_argument("--learning-rate", type=float, default=TrainConfig.learning_rate)
     parser.add_argument("--workers", type=int, default=TrainConfig.workers)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--bfloat16", action="store_true", default=torch.cuda.is_available())
+    parser.add_argument("--init", metavar="FILE.safetensors", help="weights to begin with")
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
-    config = TrainConfig(minutes=arguments.minutes, seed=arguments.seed, workers=arguments.workers)
+    config = TrainConfig(
+        minutes=arguments.minutes,
+        seed=arguments.seed,
+        learning_rate=arguments.learning_rate,
+        workers=arguments.workers,
+        device=arguments.device,
+        bfloat16=arguments.bfloat16,
+        init=arguments.init,
+    )
     train(config, arguments.out, arguments.resume)
 
 

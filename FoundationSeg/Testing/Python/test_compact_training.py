@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="training needs the extra `torch`")
 
 import torch.nn.functional as F  # noqa: E402
 from FoundationSegLib.compact import network, simulate, synthesis, train  # noqa: E402
-from FoundationSegLib.compact.export import export, load_network  # noqa: E402
+from FoundationSegLib.compact.export import export  # noqa: E402
 from FoundationSegLib.compact.inputs import box_map, normalise  # noqa: E402
 
 
@@ -108,14 +108,14 @@ def test_training_lowers_the_loss_resumes_and_exports(tmp_path: Path) -> None:
         assert len(dices) == 2
     assert losses[-1] < 0.8 * losses[0]
 
-    config = train.TrainConfig(minutes=0.08, stages=((1.0, 16, 1),), targets=1, workers=0)
+    config = train.TrainConfig(minutes=0.08, stages=((1.0, 16, 1, 2),), targets=1, workers=0)
     checkpoint = train.train(config, tmp_path)
     steps = torch.load(checkpoint, weights_only=True)["step"]
     assert steps > 0
-    train.train(train.TrainConfig(minutes=0.12, stages=((1.0, 16, 1),), targets=1, workers=0), tmp_path, resume=True)
+    train.train(train.TrainConfig(minutes=0.12, stages=((1.0, 16, 1, 2),), targets=1, workers=0), tmp_path, resume=True)
     assert torch.load(checkpoint, weights_only=True)["step"] > steps
 
     export(checkpoint, tmp_path / "weights", grid_size=16)
-    twin = load_network(tmp_path / "weights" / "compact.safetensors")
+    twin = network.load_network(tmp_path / "weights" / "compact.safetensors")
     stored = torch.load(checkpoint, weights_only=True)["mean"]
     assert all(torch.equal(tensor, stored[name].half().float()) for name, tensor in twin.state_dict().items())

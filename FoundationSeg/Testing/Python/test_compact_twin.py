@@ -57,7 +57,7 @@ def test_every_card_keeps_to_the_schema() -> None:
 
 def test_torch_twin_agrees(predictor: CompactPredictor) -> None:
     torch = pytest.importorskip("torch", reason="the twin needs the extra `torch`")
-    from FoundationSegLib.compact.export import load_network
+    from FoundationSegLib.compact.network import load_network
 
     net = load_network(WEIGHTS / "compact.safetensors")
     n = predictor.grid_size
