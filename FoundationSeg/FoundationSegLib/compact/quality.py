@@ -86,7 +86,7 @@ class QualityMap:
         """The increasing map that fits best in the mean square, through the means of bins of equal count.
 
         Isotonic regression by pooling adjacent violators, over at most `knots` bins so that a handful of predictions
-        never makes a step of its own, linear between the bins' means, and through the origin's corner values.
+        never makes a step of its own, linear between the bins' means.
         Raises ValueError without a prediction.
         """
         x, y = np.asarray(predicted, float).ravel(), np.asarray(reached, float).ravel()
@@ -99,12 +99,11 @@ class QualityMap:
         places, first = np.unique(np.clip(places, 0, 1).round(4), return_index=True)
         levels = levels[first]
         inner = (places > 0) & (places < 1)
-        # Beyond what was seen the map goes on to the corners: no answer is certain, and none is worse than nothing.
-        low = levels[0] if places[0] <= 0 else min(levels[0], places[0])
-        high = levels[-1] if places[-1] >= 1 else levels[-1] + (1 - places[-1]) * (1 - levels[-1])
+        # Beyond what was seen the map goes on with the last correction.
+        low, high = max(levels[0] - places[0], 0), min(levels[-1] + 1 - places[-1], 1)
         knot_x = np.concatenate([[0.0], places[inner], [1.0]])
-        knot_y = np.concatenate([[min(low, levels[0]) if places[0] <= 0 else 0.0], levels[inner], [high]])
-        knot_y = np.clip((1 - _SLOPE) * np.maximum.accumulate(knot_y) + _SLOPE * knot_x, 0, 1).round(6)
+        knot_y = np.concatenate([[low], levels[inner], [high]])
+        knot_y = ((1 - _SLOPE) * knot_y + _SLOPE * knot_x).round(6)
         return cls(tuple(knot_x.tolist()), tuple(knot_y.tolist()))
 
     @classmethod
@@ -115,7 +114,7 @@ class QualityMap:
             about = {name: value for name, value in data.items() if name not in known}
             raw, expected = tuple(map(float, data["raw"])), tuple(map(float, data["expected"]))
             return cls(raw, expected, str(data["weights_sha256"]), about)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelError(
                 "The calibration of the predicted IoU is damaged; run FoundationSegLib.compact.calibrate."
             ) from error
