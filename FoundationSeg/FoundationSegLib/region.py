@@ -102,6 +102,10 @@ class Region:
         """Position (3,) of grid point (0, 0, 0) in canonical mm."""
         return np.array(self.centre) - (self.size - 1) / 2 * self.spacing
 
+    def with_size(self, size: int) -> Region:
+        """The same cube with another number of grid points per edge."""
+        return self if size == self.size else Region(self.centre, self.side / size, size)
+
     def to_grid(self, position: npt.ArrayLike) -> FloatArray:
         """Canonical positions (..., 3) in mm to continuous grid coordinates (z, y, x)."""
         return (np.asarray(position, dtype=np.float64) - self.origin) / self.spacing

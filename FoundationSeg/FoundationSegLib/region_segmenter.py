@@ -38,6 +38,7 @@ class RegionPolicy:
     context: float = 1.6  # edge of the region over the largest extent of the structure
     smallest_mm: float = 16.0
     first_mm: float = 16.0  # finest scale that a lone click is tried at
+    search_size: int | None = None  # points per edge of the grids on which a lone click's scale is sought
     scale_step: float = 2.5  # between the scales that a lone click is tried at
     size_prior: float = 0.4  # a lone click's answers count for less the larger their region, by this power of its edge
     touch: float = 0.01  # share of a face's grid points in the mask from which the region grows
@@ -115,7 +116,7 @@ class RegionSegmenter:
         else:
             region, decoded = run.search()
         region, decoded = run.settle(region, decoded)
-        return run.finish(region, decoded)
+        return run.finish(*run.refine(region, decoded))
 
     def uncertainty(self, prediction: Prediction) -> Array:
         """1 - |2p - 1| per voxel of the prediction's `region_box`, (k, j, i), for the model's probability p."""
@@ -190,6 +191,7 @@ class _Run:
     def __init__(self, owner: RegionSegmenter, cues: Cues, cancel: CancelToken, progress: Progress | None) -> None:
         self.owner, self.cues, self.cancel, self.progress = owner, cues, cancel, progress
         self.policy = owner.policy
+        self.size = owner.predictor.grid_size
         self.timings: dict[str, float] = {}
         self.passes = 0
 
@@ -218,12 +220,16 @@ class _Run:
         return self.attached(decoded, region)
 
     def search(self) -> tuple[Region, Decoded]:
-        """A lone click does not say how large the structure is: try several scales, and the model judges."""
+        """A lone click does not say how large the structure is: try several scales, and the model judges.
+
+        On coarse grids, where the policy names them; `refine` ends that.
+        """
+        self.size = self.policy.search_size or self.size
         clicks = self.cues.positions[self.cues.labels == 1]
         centre = (clicks.min(0) + clicks.max(0)) / 2
         side, tried = self.policy.first_mm, []
         while True:
-            region = self.owner._region(centre, side)
+            region = self.owner._region(centre, side).with_size(self.size)
             decoded = self.decode(region, None)
             tried.append((region, decoded))
             if self.policy.spacing_mm is not None or region.side >= float(self.owner.frame.extent_mm.max()) - 1e-6:
@@ -255,11 +261,19 @@ class _Run:
                     break
             else:
                 break
+            wanted = wanted.with_size(self.size)
             if wanted == region:
                 break
             decoded = self.decode(wanted, regrid(decoded.logits, region, wanted, _OUTSIDE_LOGIT))
             region = wanted
         return region, decoded
+
+    def refine(self, region: Region, decoded: Decoded) -> tuple[Region, Decoded]:
+        """The answer of a search on the grid that masks are made on."""
+        fine = region.with_size(self.owner.predictor.grid_size)
+        if fine == region:
+            return region, decoded
+        return fine, self.decode(fine, regrid(decoded.logits, region, fine, _OUTSIDE_LOGIT))
 
     def _touched(self, logits: Array, region: Region) -> bool:
         """Does the mask reach a face of the region beyond which the volume goes on?"""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turns a training checkpoint into the files that are shipped: `python -m FoundationSegLib.compact.export RUN OUT`.
 
-One safetensors file (half precision) holds the weights; the two ONNX graphs refer to its bytes as external data and
-cast them to single precision when they are loaded. So the torch twin and the ONNX graphs cannot drift apart, and the
-weights take their space once.
+One safetensors file (half precision) holds the weights; the ONNX graphs, two per grid size, refer to its bytes as
+external data and cast them to single precision when they are loaded. So the torch twin and the ONNX graphs cannot drift
+apart, and the weights take their space once.
 """
 
 from __future__ import annotations
@@ -19,13 +19,9 @@ import torch
 from onnx import TensorProto, helper
 from safetensors.torch import save_file
 
-from .network import load_network
+from .network import CompactNetwork, load_network
+from .predictor import FEATURES, GRID_SIZES, WEIGHTS, graph_names
 
-GRID_SIZE = 64
-WEIGHTS = "compact.safetensors"
-ENCODER = "compact_encoder.onnx"
-DECODER = "compact_decoder.onnx"
-_FEATURES = ["f2", "f4", "f8", "f16"]
 _EXTERNAL_FROM = 2048  # elements; smaller tensors are written into the graph
 
 
@@ -69,41 +65,46 @@ def _refer_to_weights(graph_file: Path, prefix: str, weights: Path) -> None:
     onnx.save(model, graph_file)
 
 
-def export(checkpoint: Path, out: Path, grid_size: int = GRID_SIZE) -> None:
-    """Writes the weights and both graphs for a fixed grid into `out`."""
+def export(checkpoint: Path, out: Path) -> None:
+    """Writes the weights and the graphs for all grids into `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    state = torch.load(checkpoint, weights_only=True)["mean"]
+    state = torch.load(checkpoint, weights_only=True, map_location="cpu")["mean"]
     weights = out / WEIGHTS
     save_file({name: tensor.half().contiguous() for name, tensor in state.items()}, weights)
     net = load_network(weights)
-    n = grid_size
+    for size in GRID_SIZES:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracer warns of shapes that are constant here on purpose
+            _export_graphs(net, size, out)
+        for name, prefix in zip(graph_names(size), ("encoder.", "decoder."), strict=True):
+            _refer_to_weights(out / name, prefix, weights)
+
+
+def _export_graphs(net: CompactNetwork, n: int, out: Path) -> None:
+    encoder, decoder = graph_names(n)
     image = torch.randn(1, net.config.image_channels, n, n, n)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracer warns of shapes that are constant here on purpose
-        features = net.encoder(image)
-        torch.onnx.export(
-            net.encoder,
-            (image,),
-            out / ENCODER,
-            opset_version=17,
-            dynamo=False,
-            input_names=["image"],
-            output_names=_FEATURES,
-        )
-        points, labels = torch.rand(1, 3, 3) * n, torch.tensor([[1, 0, -1]])
-        box, mask = torch.zeros(1, 1, n // 2, n // 2, n // 2), torch.zeros(1, 1, n, n, n)
-        torch.onnx.export(
-            net.decoder,
-            (image, *features, points, labels, box, mask),
-            out / DECODER,
-            opset_version=17,
-            dynamo=False,
-            input_names=["image", *_FEATURES, "point_coords", "point_labels", "box", "mask_input"],
-            output_names=["logits", "iou"],
-            dynamic_axes={"point_coords": {1: "points"}, "point_labels": {1: "points"}},
-        )
-    _refer_to_weights(out / ENCODER, "encoder.", weights)
-    _refer_to_weights(out / DECODER, "decoder.", weights)
+    features = net.encoder(image)
+    torch.onnx.export(
+        net.encoder,
+        (image,),
+        out / encoder,
+        opset_version=17,
+        dynamo=False,
+        input_names=["image"],
+        output_names=[*FEATURES],
+    )
+    points, labels = torch.rand(1, 3, 3) * n, torch.tensor([[1, 0, -1]])
+    box, mask = torch.zeros(1, 1, n // 2, n // 2, n // 2), torch.zeros(1, 1, n, n, n)
+    torch.onnx.export(
+        net.decoder,
+        (image, *features, points, labels, box, mask),
+        out / decoder,
+        opset_version=17,
+        dynamo=False,
+        input_names=["image", *FEATURES, "point_coords", "point_labels", "box", "mask_input"],
+        output_names=["logits", "iou"],
+        dynamic_axes={"point_coords": {1: "points"}, "point_labels": {1: "points"}},
+    )
 
 
 def main() -> None:

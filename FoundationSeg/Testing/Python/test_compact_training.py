@@ -115,7 +115,7 @@ def test_training_lowers_the_loss_resumes_and_exports(tmp_path: Path) -> None:
     train.train(train.TrainConfig(minutes=0.12, stages=((1.0, 16, 1, 2),), targets=1, workers=0), tmp_path, resume=True)
     assert torch.load(checkpoint, weights_only=True)["step"] > steps
 
-    export(checkpoint, tmp_path / "weights", grid_size=16)
+    export(checkpoint, tmp_path / "weights")
     twin = network.load_network(tmp_path / "weights" / "compact.safetensors")
     stored = torch.load(checkpoint, weights_only=True)["mean"]
     assert all(torch.equal(tensor, stored[name].half().float()) for name, tensor in twin.state_dict().items())

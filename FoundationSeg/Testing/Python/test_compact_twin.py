@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from FoundationSegLib import ModelError
 from FoundationSegLib.catalogue import ModelCard, model_card, model_cards
-from FoundationSegLib.compact.predictor import CompactPredictor
+from FoundationSegLib.compact.predictor import GRID_SIZES, CompactPredictor, graph_names
 from FoundationSegLib.predictor import Embedding, GridBox, GridPrompts
 from FoundationSegLib.resources import resource_folder
 
@@ -23,9 +23,7 @@ LIMIT_BYTES = 16_000_000
 @pytest.fixture(scope="module")
 def predictor() -> CompactPredictor:
     card = model_card("compact")
-    return CompactPredictor(
-        WEIGHTS, card.revision, card.data["weights"]["grid_size"], "cpu", card.data["weights"]["sha256"]
-    )
+    return CompactPredictor(WEIGHTS, card.revision, "cpu", card.data["weights"]["sha256"])
 
 
 def example(n: int) -> tuple[np.ndarray, GridPrompts, np.ndarray]:
@@ -39,7 +37,8 @@ def example(n: int) -> tuple[np.ndarray, GridPrompts, np.ndarray]:
 def test_files_fit_the_limit_and_the_card() -> None:
     card = model_card("compact")
     files = list(WEIGHTS.glob("compact*"))
-    assert {f.name for f in files} == {"compact.safetensors", "compact_encoder.onnx", "compact_decoder.onnx"}
+    graphs = {name for size in GRID_SIZES for name in graph_names(size)}
+    assert {f.name for f in files} == {"compact.safetensors", *graphs}
     assert sum(f.stat().st_size for f in files) <= LIMIT_BYTES
     assert hashlib.sha256((WEIGHTS / "compact.safetensors").read_bytes()).hexdigest() == card.data["weights"]["sha256"]
 
@@ -55,12 +54,12 @@ def test_every_card_keeps_to_the_schema() -> None:
         jsonschema.validate(broken, schema)
 
 
-def test_torch_twin_agrees(predictor: CompactPredictor) -> None:
+@pytest.mark.parametrize("n", GRID_SIZES)
+def test_torch_twin_agrees(predictor: CompactPredictor, n: int) -> None:
     torch = pytest.importorskip("torch", reason="the twin needs the extra `torch`")
     from FoundationSegLib.compact.network import load_network
 
     net = load_network(WEIGHTS / "compact.safetensors")
-    n = predictor.grid_size
     image, prompts, previous = example(n)
     embedding = predictor.encode(image)
     decoded = predictor.decode(embedding, prompts, previous)
@@ -86,7 +85,7 @@ def test_torch_twin_agrees(predictor: CompactPredictor) -> None:
 def test_openvino_agrees_where_it_is_installed(predictor: CompactPredictor) -> None:
     pytest.importorskip("openvino", reason="OpenVINO is optional")
     card = model_card("compact")
-    other = CompactPredictor(WEIGHTS, card.revision, predictor.grid_size, "openvino")
+    other = CompactPredictor(WEIGHTS, card.revision, "openvino")
     image, prompts, previous = example(predictor.grid_size)
     ours = predictor.decode(predictor.encode(image), prompts, previous)
     theirs = other.decode(other.encode(image), prompts, previous)
@@ -121,13 +120,13 @@ def test_damaged_and_missing_files_are_answered(tmp_path: Path) -> None:
     data[-1] ^= 1
     weights.write_bytes(data)
     with pytest.raises(ModelError, match="checksum"):
-        CompactPredictor(tmp_path / "w", "1", 48, "cpu", card.data["weights"]["sha256"])
-    (tmp_path / "w" / "compact_encoder.onnx").write_bytes(b"not a graph")
-    with pytest.raises(ModelError, match=r"compact_encoder\.onnx"):
-        CompactPredictor(tmp_path / "w", "1", 48, "cpu")
-    (tmp_path / "w" / "compact_decoder.onnx").unlink()
+        CompactPredictor(tmp_path / "w", "1", "cpu", card.data["weights"]["sha256"])
+    (tmp_path / "w" / "compact_encoder_64.onnx").write_bytes(b"not a graph")
+    with pytest.raises(ModelError, match=r"compact_encoder_64\.onnx"):
+        CompactPredictor(tmp_path / "w", "1", "cpu")
+    (tmp_path / "w" / "compact_decoder_64.onnx").unlink()
     with pytest.raises(ModelError, match="lacks"):
-        CompactPredictor(tmp_path / "w", "1", 48, "cpu")
+        CompactPredictor(tmp_path / "w", "1", "cpu")
     (tmp_path / "card.json").write_text("{}")
     with pytest.raises(ModelError, match="damaged"):
         ModelCard.read(tmp_path / "card.json")
