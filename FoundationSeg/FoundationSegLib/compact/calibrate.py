@@ -10,7 +10,6 @@ No image of a patient takes part. A few minutes on one core; needs SciPy, not to
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import re
 import sys
@@ -29,7 +28,7 @@ from ..region_segmenter import RegionModel, RegionPolicy
 from ..resources import resource_folder
 from ..session import SegmentationSession
 from ..volume import Volume
-from .predictor import DECODER, WEIGHTS, CompactPredictor
+from .predictor import CompactPredictor
 from .quality import CALIBRATION, QualityMap, expected_calibration_error
 from .synthesis import synthesise
 
@@ -158,18 +157,10 @@ def simulate_session(
     session.remove(segment)
 
 
-def graph_grid_size(folder: Path) -> int:
-    """The number of grid points along an edge that the graphs in a folder were exported for."""
-    import onnxruntime
-
-    inputs = onnxruntime.InferenceSession(folder / DECODER, providers=["CPUExecutionProvider"]).get_inputs()
-    return int(next(entry.shape[-1] for entry in inputs if entry.name == "mask_input"))
-
-
 def load_folder(folder: Path, policy: RegionPolicy | None = None) -> RegionModel:
     """The exported model in a folder, with what it predicts left as it is, ready for a session."""
-    predictor = CompactPredictor(folder, "uncalibrated", graph_grid_size(folder), "cpu")
-    return RegionModel(predictor, policy or RegionPolicy())
+    predictor = CompactPredictor(folder, "uncalibrated", "cpu")
+    return RegionModel(predictor, policy or predictor.policy)
 
 
 def run_sessions(model: RegionModel, config: CalibrationConfig) -> Iterator[Outcome]:
@@ -238,8 +229,7 @@ def main(arguments: list[str] | None = None) -> int:
             seen = outcome.case
             print(f"{seen} of {config.volumes}", file=sys.stderr, flush=True)
         outcomes.append(outcome)
-    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
-    quality = fit(outcomes, config, digest)
+    quality = fit(outcomes, config, model.identity.sha256)
     write(folder / CALIBRATION, quality.to_dict())
     if options.card is not None:
         card = json.loads(options.card.read_text(encoding="utf-8"))

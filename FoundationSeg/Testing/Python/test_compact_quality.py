@@ -138,8 +138,8 @@ class TestFitting:
         calibrate = pytest.importorskip("FoundationSegLib.compact.calibrate", reason="needs SciPy")
         weights = tmp_path / "weights"
         weights.mkdir()
-        for name in ("compact.safetensors", "compact_encoder.onnx", "compact_decoder.onnx"):
-            (weights / name).write_bytes((resource_folder("Weights") / name).read_bytes())
+        for file in resource_folder("Weights").glob("compact*"):
+            (weights / file.name).write_bytes(file.read_bytes())
         card = tmp_path / "compact.json"
         card.write_text((resource_folder("Models") / "compact.json").read_text(encoding="utf-8"), encoding="utf-8")
         command = [str(weights), "--volumes", "2", "--size", "40", "--clicks", "2", "--card", str(card)]
