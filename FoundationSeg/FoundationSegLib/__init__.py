@@ -19,7 +19,18 @@ from .errors import (
     VolumeError,
 )
 from .predictor import CancelToken
-from .prompts import Box, Lasso, MaskPrompt, Point, Prompt, Scribble, SegmentPrompts, TextPrompt, load_prompts
+from .prompts import (
+    Box,
+    LabelledSlice,
+    Lasso,
+    MaskPrompt,
+    Point,
+    Prompt,
+    Scribble,
+    SegmentPrompts,
+    TextPrompt,
+    load_prompts,
+)
 from .session import Result, SegmentationSession
 from .volume import Volume
 
@@ -29,6 +40,7 @@ __all__ = [
     "Cancelled",
     "DicomSeriesError",
     "FoundationSegError",
+    "LabelledSlice",
     "Lasso",
     "MaskPrompt",
     "ModelError",

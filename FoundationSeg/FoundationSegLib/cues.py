@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from .errors import PromptError
 from .predictor import GridBox, GridPrompts
-from .prompts import Box, Lasso, MaskPrompt, Point, Prompt, Scribble, TextPrompt
+from .prompts import Box, LabelledSlice, Lasso, MaskPrompt, Point, Prompt, Scribble, TextPrompt
 from .region import CanonicalFrame, Region
 from .volume import Volume
 
@@ -106,6 +106,11 @@ def cues_of(prompts: Iterable[Prompt], volume: Volume, frame: CanonicalFrame) ->
                     raise PromptError(
                         f"The mask prompt has {prompt.array.shape} voxels (k, j, i) and the volume {volume.shape}."
                     )
+            case LabelledSlice():
+                raise PromptError(
+                    "This model does not learn from labelled slices; use points, boxes, scribbles or a lasso, or a "
+                    "model that learns in context."
+                )
     return Cues(
         np.array(positions, dtype=np.float64).reshape(-1, 3),
         np.array(labels, dtype=np.int64),

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -165,7 +165,47 @@ class MaskPrompt:
         return hash((self.positive, self.array.shape, self.array.tobytes()))
 
 
-Prompt: TypeAlias = Point | Box | Scribble | Lasso | TextPrompt | MaskPrompt
+@dataclass(frozen=True, eq=False)
+class LabelledSlice:
+    """One slice of the volume as an example: what the structure is there, and by that what it is not.
+
+    For models that learn in context. `axis` is the array axis across the slice, "k", "j" or "i"; `index` counts along
+    it; `mask` is bool with the array's two other axes in their order (slice 7 across "j" has the axes k, i). A mask
+    without a voxel is an example too: the structure does not reach this slice.
+    """
+
+    axis: str
+    index: int
+    mask: npt.NDArray[np.bool_] = field(repr=False)
+    positive: ClassVar[bool] = True  # an example says both, so there is no negative one
+
+    def __post_init__(self) -> None:
+        if self.axis not in ("k", "j", "i"):
+            raise PromptError(f'The axis of a labelled slice is {self.axis!r}; it must be "k", "j" or "i".')
+        if not isinstance(self.index, int | np.integer) or isinstance(self.index, bool) or self.index < 0:
+            raise PromptError(f"The index of a labelled slice is {self.index!r}; it must be 0, 1, 2, ...")
+        mask = np.array(self.mask, dtype=bool)
+        if mask.ndim != 2 or mask.size == 0:
+            raise PromptError("The mask of a labelled slice must be 2-D, with the size of the volume's slice.")
+        mask.setflags(write=False)
+        object.__setattr__(self, "index", int(self.index))
+        object.__setattr__(self, "mask", mask)
+
+    @property
+    def array_axis(self) -> int:
+        """0, 1 or 2 for k, j or i."""
+        return "kji".index(self.axis)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, LabelledSlice):
+            return NotImplemented
+        return (self.axis, self.index) == (other.axis, other.index) and np.array_equal(self.mask, other.mask)
+
+    def __hash__(self) -> int:
+        return hash((self.axis, self.index, self.mask.shape, self.mask.tobytes()))
+
+
+Prompt: TypeAlias = Point | Box | Scribble | Lasso | TextPrompt | MaskPrompt | LabelledSlice
 Round: TypeAlias = tuple[Prompt, ...]
 
 
@@ -194,6 +234,9 @@ def to_dict(prompt: Prompt) -> dict[str, Any]:
             body = {"type": "text", "text": prompt.text}
         case MaskPrompt():
             body = {"type": "mask", "shape": list(prompt.array.shape), "runs": _runs(prompt.array)}
+        case LabelledSlice():
+            body = {"type": "slice", "axis": prompt.axis, "index": prompt.index}
+            return {**body, "shape": list(prompt.mask.shape), "runs": _runs(prompt.mask)}
     return {**body, "positive": prompt.positive}
 
 
@@ -217,14 +260,18 @@ def from_dict(data: object) -> Prompt:
             case "text":
                 return TextPrompt(str(data["text"]), positive)
             case "mask":
-                return MaskPrompt(_from_runs(data["shape"], data["runs"]), positive)
+                return MaskPrompt(_from_runs(data["shape"], data["runs"], 3), positive)
+            case "slice":
+                if not positive:
+                    raise PromptError("A labelled slice cannot be negative: its mask says what is not the structure.")
+                return LabelledSlice(data["axis"], data["index"], _from_runs(data["shape"], data["runs"], 2))
     except KeyError as error:
         raise PromptError(f"A {data['type']} prompt lacks {error.args[0]!r}; add it.") from None
     except (TypeError, ValueError):
         raise PromptError(
             f"A {data['type']} prompt has a value of the wrong kind; see the README's prompt file."
         ) from None
-    raise PromptError(f"{data.get('type')!r} is no prompt; use point, box, scribble, lasso, text or mask.")
+    raise PromptError(f"{data.get('type')!r} is no prompt; use point, box, scribble, lasso, text, mask or slice.")
 
 
 def rounds_to_list(rounds: Sequence[Round]) -> list[dict[str, Any]]:
@@ -274,10 +321,10 @@ def _runs(mask: npt.NDArray[np.bool_]) -> list[int]:
     return [0, *lengths] if flat[0] else lengths
 
 
-def _from_runs(shape: Sequence[int], runs: Sequence[int]) -> npt.NDArray[np.bool_]:
+def _from_runs(shape: Sequence[int], runs: Sequence[int], dimensions: int) -> npt.NDArray[np.bool_]:
     size = tuple(int(n) for n in shape)
     lengths = np.array(runs, dtype=np.int64)
-    if len(size) != 3 or min(size) < 1 or (lengths < 0).any() or lengths.sum() != np.prod(size):
-        raise PromptError("The runs of a mask prompt do not fill its shape.")
+    if len(size) != dimensions or min(size) < 1 or (lengths < 0).any() or lengths.sum() != np.prod(size):
+        raise PromptError("The runs of a mask do not fill its shape.")
     values = np.arange(len(lengths)) % 2 == 1
     return np.repeat(values, lengths).reshape(size)

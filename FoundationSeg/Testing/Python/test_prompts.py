@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from FoundationSegLib import (
     Box,
+    LabelledSlice,
     Lasso,
     MaskPrompt,
     Point,
@@ -58,6 +59,13 @@ def masks(draw: st.DrawFn) -> MaskPrompt:
     return MaskPrompt(np.reshape(bits, shape), draw(signs))
 
 
+@st.composite
+def slices(draw: st.DrawFn) -> LabelledSlice:
+    shape = draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
+    bits = draw(st.lists(st.booleans(), min_size=shape[0] * shape[1], max_size=shape[0] * shape[1]))
+    return LabelledSlice(draw(st.sampled_from("kji")), draw(st.integers(0, 500)), np.reshape(bits, shape))
+
+
 prompts = st.one_of(
     st.builds(Point, vectors, signs),
     boxes(),
@@ -67,6 +75,7 @@ prompts = st.one_of(
     lassos(),
     st.builds(TextPrompt, st.text(min_size=1).filter(str.strip), signs),
     masks(),
+    slices(),
 )
 
 
@@ -134,6 +143,14 @@ def test_prompts_serve_as_keys() -> None:
         len({Point((1, 2, 3)), Point((1.0, 2.0, 3.0)), Point((1, 2, 3), False), MaskPrompt(array), MaskPrompt(array)})
         == 3
     )
+    assert len({LabelledSlice("k", 1, array[0]), LabelledSlice("k", 1, array[0]), LabelledSlice("j", 1, array[0])}) == 2
+
+
+def test_a_labelled_slice_may_be_empty_and_keeps_no_alias() -> None:
+    array = np.zeros((2, 3), dtype=bool)
+    example = LabelledSlice("i", np.int64(4), array)
+    array[...] = True
+    assert not example.mask.any() and example.index == 4 and example.array_axis == 2 and example.positive
 
 
 @pytest.mark.parametrize(
@@ -158,6 +175,13 @@ def test_prompts_serve_as_keys() -> None:
         ({"type": "mask", "shape": [2, 2, 2], "runs": [3]}, "do not fill"),
         ({"type": "mask", "shape": [2, 2], "runs": [4]}, "do not fill"),
         ({"type": "mask", "shape": [2, 2, 2], "runs": [8]}, "at least one voxel"),
+        ({"type": "slice", "axis": "k", "index": 0, "shape": [2, 2], "runs": [5]}, "do not fill"),
+        ({"type": "slice", "axis": "k", "index": 0, "shape": [2, 2, 1], "runs": [4]}, "do not fill"),
+        ({"type": "slice", "axis": "z", "index": 0, "shape": [1, 1], "runs": [1]}, "axis of a labelled slice is 'z'"),
+        ({"type": "slice", "axis": "k", "index": -1, "shape": [1, 1], "runs": [1]}, "index of a labelled slice is -1"),
+        ({"type": "slice", "axis": "k", "index": 0.5, "shape": [1, 1], "runs": [1]}, "index of a labelled slice"),
+        ({"type": "slice", "axis": "k", "index": 0, "shape": [1, 1], "runs": [1], "positive": False}, "negative"),
+        ({"type": "slice", "axis": "k", "shape": [1, 1], "runs": [1]}, "lacks 'index'"),
         ({"type": "circle"}, "'circle' is no prompt"),
         ({}, "None is no prompt"),
         ([1, 2, 3], "must be an object"),
