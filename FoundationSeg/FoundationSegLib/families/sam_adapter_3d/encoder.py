@@ -172,9 +172,13 @@ class ImageEncoder(nn.Module):
         )
         self.blocks = nn.ModuleList(Block(config, index) for index in range(config.depth))
         self.neck_3d = nn.ModuleList(make_neck(config.width, config.feature_channels) for _ in range(4))
-        self.register_buffer("mask", shift_mask(config.tokens, config.window), persistent=False)
+        self.make_mask()
         self.windows_at_once = 4
         self.checkpointing = False  # recompute blocks in the backward pass instead of keeping what is inside of them
+
+    def make_mask(self) -> None:
+        """The shift mask, which is no part of the weights; again after the network was on the meta device."""
+        self.register_buffer("mask", shift_mask(self.config.tokens, self.config.window), persistent=False)
 
     def tokens(self, image: Tensor) -> Tensor:
         """Tokens (1, H, W, D, C) of a crop (1, D, H, W), with their positions."""

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The 3DSAM-adapter's mask decoder: four feature maps and the image itself to logits of background and structure.
 
-Names of parameters are those of the published `decoder_dict`. The last convolution but one takes 513 channels, of which
-a click changes 128; `fixed` computes the share of the others once per region, and `forward` adds what the click changed.
+Names of parameters are those of the published `decoder_dict`. The last convolution but one takes 513 channels, of
+which a click changes 128; `fixed` computes the share of the others once per region, and `forward` adds the rest.
 """
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -50,16 +49,14 @@ class MaskDecoder(nn.Module):
         """(1, C, n, n, n): the share of the first three feature maps and of the image (1, D, H, W)."""
         heads = (self.mlahead.head2, self.mlahead.head3, self.mlahead.head4)
         weight, c = self.cls[0].weight, self.channels
-        shrunk = F.interpolate(
-            image.permute(0, 2, 3, 1)[:, None], scale_factor=self.size / self.crop, mode="trilinear"
-        )
+        shrunk = F.interpolate(image.permute(0, 2, 3, 1)[:, None], scale_factor=self.size / self.crop, mode="trilinear")
         total = F.conv3d(shrunk, weight[:, 4 * c :], padding=1)
         for number, (head, feature) in enumerate(zip(heads, features, strict=True)):
             total = total + F.conv3d(self._enlarged(head(feature)), weight[:, number * c : (number + 1) * c], padding=1)
         return total
 
     def forward(self, fixed: Tensor, prompted: Tensor) -> Tensor:
-        """Logits (1, 2, D, H, W) on the crop's voxels, from `fixed` and the feature map that the prompt encoder made."""
+        """Logits (1, 2, D, H, W) on the crop's voxels, from `fixed` and the prompt encoder's feature map."""
         weight, c = self.cls[0].weight, self.channels
         x = fixed + F.conv3d(self._enlarged(self.mlahead.head5(prompted)), weight[:, 3 * c : 4 * c], padding=1)
         for layer in self.cls[1:]:

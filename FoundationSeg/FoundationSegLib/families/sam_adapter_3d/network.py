@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The 3DSAM-adapter as one module: image encoder, prompt encoder, mask decoder (Gong et al., Medical Image Analysis 2024).
+"""The 3DSAM-adapter as one module: image encoder, prompt encoder, mask decoder.
 
 A crop is (1, D, H, W): slices, rows, columns, 1 mm apart, intensities normalised as the checkpoint wants them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from ...errors import ModelError
 from .encoder import Check, ImageEncoder
 from .layers import AdapterConfig
 from .mask_decoder import MaskDecoder
@@ -39,8 +44,17 @@ class SamAdapter3d(nn.Module):
 
 
 def difference(logits: Tensor) -> Tensor:
-    """One logit per voxel (1, D, H, W), positive where the structure wins: sigmoid of it is the softmax's second part."""
+    """One logit per voxel (1, D, H, W), positive where the structure wins: its sigmoid is the softmax's second part."""
     return logits[:, 1] - logits[:, 0]
+
+
+def config_of(architecture: Mapping[str, Any]) -> AdapterConfig:
+    """The sizes that a card's `architecture` asks for. Raises ModelError."""
+    sizes = architecture.get("sizes", {})
+    known = {field.name for field in fields(AdapterConfig)}
+    if not isinstance(sizes, Mapping) or not set(sizes) <= known:
+        raise ModelError(f"The model card's sizes are not among {', '.join(sorted(known))}; correct the card.")
+    return AdapterConfig(**sizes)
 
 
 def empty_network(config: AdapterConfig | None = None) -> SamAdapter3d:
