@@ -13,12 +13,15 @@ convolution is the same for all examples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ...errors import ModelError
 
 PUBLISHED = (64, 64, 64, 64)
 _SLOPE = 0.01  # of the leaky ReLU
@@ -175,3 +178,12 @@ class UniverSeg(nn.Module):
                 mean = torch.cat([_up(support.mean(1)), support_beside.mean(1)], dim=1)
                 target = block.target_only(target, mean)
         return self.out_conv(target)
+
+
+def empty_network(architecture: Mapping[str, Any]) -> UniverSeg:
+    """The network that a card's `architecture` asks for, on the meta device: names and shapes without memory."""
+    widths = architecture.get("widths", PUBLISHED)
+    if not isinstance(widths, list | tuple) or not all(isinstance(width, int) and width > 0 for width in widths):
+        raise ModelError(f"The model card's widths are {widths!r}; they must be numbers of features, one per level.")
+    with torch.device("meta"):
+        return UniverSeg(widths)
