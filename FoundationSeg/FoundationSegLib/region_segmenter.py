@@ -273,7 +273,7 @@ class _Run:
         fine = region.with_size(self.owner.predictor.grid_size)
         if fine == region:
             return region, decoded
-        return fine, self.decode(fine, regrid(decoded.logits, region, fine, _OUTSIDE_LOGIT))
+        return fine, self.decode(fine, None)
 
     def _touched(self, logits: Array, region: Region) -> bool:
         """Does the mask reach a face of the region beyond which the volume goes on?"""
