@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +27,7 @@ from ...prompts import Box, LabelledSlice, Prompt, Round
 from ...region import Box3, CanonicalFrame
 from ...segmenter import Prediction
 from ...volume import Volume
+from ..canonical import array_axes
 from ..torch_device import torch_device, versions
 from .network import Memory, UniverSeg, empty_network
 from .slices import SliceGrid
@@ -113,7 +113,7 @@ class UniverSegSegmenter:
         return SlicePrediction(
             predicted_iou=None,
             box=self.frame.array_box(box),
-            mask=_to_array_axes(mask, self.frame),
+            mask=array_axes(mask, self.frame),
             region_box=self.frame.array_box(grid.box(first, last)),
             warnings=cues.warnings,
             timings=timings,
@@ -129,7 +129,7 @@ class UniverSegSegmenter:
         values = np.moveaxis(grid.to_voxels(prediction.logits, -_CERTAIN), 0, grid.axis)
         box = grid.box(prediction.first, prediction.first + len(prediction.logits) - 1)
         cut = tuple(slice(None) if axis == grid.axis else part for axis, part in enumerate(box))
-        return _to_array_axes(1 - np.abs(np.tanh(values[cut] / 2)), self.frame)
+        return array_axes(1 - np.abs(np.tanh(values[cut] / 2)), self.frame)
 
     def _boxes(self, given: list[Prompt]) -> Cues:
         """Boxes as canonical cues. Raises PromptError for every prompt that is neither a box nor a labelled slice."""
@@ -255,9 +255,3 @@ class _Run:
     def _tensor(self, images: Array) -> torch.Tensor:
         """(n, size, size) as (1, n, 1, size, size)."""
         return torch.from_numpy(np.ascontiguousarray(images))[None, :, None].to(self.model.device)
-
-
-def _to_array_axes(values: npt.NDArray[Any], frame: CanonicalFrame) -> npt.NDArray[Any]:
-    """A canonical block (z, y, x) with the axes of the array (k, j, i)."""
-    flipped = values[tuple(slice(None, None, -1 if flip else 1) for flip in frame.flipped)]
-    return np.ascontiguousarray(flipped.transpose(np.argsort(frame.order)))

@@ -94,7 +94,10 @@ class SliceGrid:
         known = rows.any(1)[:, None] & columns.any(1)[None, :]
         inside = values[known]
         low, high = float(inside.min()), float(inside.max())
-        unit = (values - low) / max(high - low, 1e-12)
+        # The rounding of a slice without contrast must not become its contrast.
+        if high - low <= 1e-5 * max(abs(low), abs(high)):
+            return np.zeros_like(values)
+        unit = (values - low) / (high - low)
         return np.where(known, unit, 0).astype(np.float32)
 
     def label(self, mask: BoolArray) -> Array:
