@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import ModelError
+from .errors import ModelError, ModelTooLarge
 from .resources import resource_folder
 from .segmenter import Model
 
@@ -44,26 +44,30 @@ class ModelCard:
     def read(cls, path: Path) -> ModelCard:
         """Raises ModelError if the card is damaged."""
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            card = cls(
-                name=_text(data, "name"),
-                title=_text(data, "title"),
-                family=_text(data, "family"),
-                revision=_text(data, "revision"),
-                licence=_text(data, "licence"),
-                prompts=_texts(data, "prompts"),
-                modalities=_texts(data, "modalities"),
-                description=_text(data, "description"),
-                data=data,
-                sha256=data.get("weights", {}).get("sha256", ""),
-            )
-            _check(card)
-            return card
+            return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else error
             raise ModelError(
                 f"The model card {path.name} is damaged ({reason}); install the extension again."
             ) from error
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ModelCard:
+        """Raises ValueError, KeyError, TypeError or AttributeError where the data do not keep to the schema."""
+        card = cls(
+            name=_text(data, "name"),
+            title=_text(data, "title"),
+            family=_text(data, "family"),
+            revision=_text(data, "revision"),
+            licence=_text(data, "licence"),
+            prompts=_texts(data, "prompts"),
+            modalities=_texts(data, "modalities"),
+            description=_text(data, "description"),
+            data=data,
+            sha256=data["weights"].get("sha256", ""),
+        )
+        _check(card)
+        return card
 
     @property
     def weights(self) -> dict[str, Any]:
@@ -154,7 +158,8 @@ def load_model(name: str, device: str = "auto", checkpoint: Path | None = None, 
     Weights that are not on disk are downloaded once if the user agreed to their licence (see `hub.weights`);
     `checkpoint` is the user's own file of the card's architecture, to be used instead.
 
-    Raises ModelError: unknown or damaged model, no weights, licence not accepted, no such device, package missing.
+    Raises ModelError: unknown or damaged model, no weights, licence not accepted, no such device, package missing; of
+    these ModelTooLarge where it does not fit in memory.
     """
     card = model_card(name)
     if card.source == "none":
@@ -163,10 +168,26 @@ def load_model(name: str, device: str = "auto", checkpoint: Path | None = None, 
         if checkpoint is not None:
             raise ModelError(f"{card.title} takes no other weights; leave out the checkpoint, or choose another model.")
         return _embedded(name, device)
+    from . import families
     from .hub.weights import ensure_weights
 
+    families.require_packages(f"The model {name}")
+    if device == "cpu" or not families.has_gpu():
+        require_memory(card)
     weights = ensure_weights(card, checkpoint, ask)
     return _family_model(replace_weights(card, weights.revision, weights.sha256), weights.path, device)
+
+
+def require_memory(card: ModelCard) -> None:
+    """Raises ModelTooLarge if running the model on the CPU needs more memory than is free."""
+    from .memory import available_bytes
+
+    need, free = card.data.get("memory_mb", 0) * 10**6, available_bytes()
+    if free is not None and free < need:
+        raise ModelTooLarge(
+            f"{card.title} needs about {need / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free; close other "
+            "programs, or choose a smaller model (foundation-seg models list)."
+        )
 
 
 def replace_weights(card: ModelCard, revision: str, sha256: str) -> ModelCard:

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__, commands
+from .catalogue import EMBEDDED, ModelCard
+from .cli_models import add_accept, add_models
 from .compact.runtime import DEVICES
 from .demo import demo_case
 from .errors import DicomSeriesError, FoundationSegError, PromptError
@@ -60,8 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class _Terminal(commands.Listener):
     """Tells the user on standard error; on a terminal with a line that changes while the model works."""
 
-    def __init__(self) -> None:
+    def __init__(self, accepts: bool = False) -> None:
+        """`accepts`: the user has said beforehand that licences are accepted."""
         self._live = sys.stderr.isatty()
+        self._accepts = accepts
 
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -76,6 +80,28 @@ class _Terminal(commands.Listener):
             print(f"\r{segment}: {stage:<8} {100 * fraction:3.0f} %", end=end, file=sys.stderr, flush=True)
 
         return show
+
+    def weights(self, name: str) -> Progress | None:
+        if not self._live:
+            return None
+
+        def show(stage: str, fraction: float) -> None:
+            bar = "#" * int(30 * fraction)
+            end = "\n" if fraction >= 1 else ""
+            print(f"\r{name}: {stage:<8} [{bar:<30}] {100 * fraction:3.0f} %", end=end, file=sys.stderr, flush=True)
+
+        return show
+
+    def consent(self, card: ModelCard) -> bool:
+        from .hub.licence import statement
+
+        self.say(statement(card))
+        if self._accepts:
+            return True
+        if not (self._live and sys.stdin is not None and sys.stdin.isatty()):
+            return False
+        print("Do you accept this licence? [y/N] ", end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 class _AddPrompt(argparse.Action):
@@ -166,15 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_json(replay)
     replay.set_defaults(run=lambda parsed: _replay(parsed, replay))
 
-    models = subparsers.add_parser("models", help="list the models, or show one")
-    kinds = models.add_subparsers(required=True, metavar="COMMAND")
-    listing = kinds.add_parser("list", help="list all models")
-    listing.set_defaults(run=lambda parsed: commands.models(None))
-    _add_json(listing)
-    showing = kinds.add_parser("show", help="show one model's card")
-    showing.add_argument("name")
-    showing.set_defaults(run=lambda parsed: commands.models(parsed.name))
-    _add_json(showing)
+    add_models(subparsers, _add_json, _Terminal)
     return parser
 
 
@@ -196,7 +214,16 @@ def _add_reading_options(parser: argparse.ArgumentParser) -> None:
         "--nonfinite", choices=("error", "minimum"), default="error", help="voxels without a value: refuse, or fill"
     )
     parser.add_argument("--modality", choices=("CT", "MR", "PT", "US"), help="where the file does not say")
-    parser.add_argument("--model", default="compact", metavar="NAME", help="see `foundation-seg models list`")
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help=f"see `foundation-seg models list` (default: {EMBEDDED}, or what a checkpoint fits)",
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="your own or fine-tuned weights of a known model"
+    )
+    parser.add_argument("--fallback", metavar="NAME", help="the model to use if the first does not fit in memory")
+    add_accept(parser)
     parser.add_argument("--device", choices=DEVICES, default="auto")
     _add_json(parser)
 
@@ -223,7 +250,7 @@ def _segment(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> com
     _check_suffix(parser, "--table", parsed.table, ".csv")
     plan = _plan(parsed, parser)
     job = commands.SegmentJob(parsed.volume, plan, parsed.out, parsed.picture, parsed.table, **_reading(parsed))
-    return commands.segment(job, _Terminal())
+    return commands.segment(job, _Terminal(parsed.accept_licence))
 
 
 def _demo(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> commands.Report:
@@ -237,7 +264,7 @@ def _demo(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> comman
     reference = case.reference if case is not None else None
     plan = _plan(parsed, parser)
     job = commands.SegmentJob(parsed.volume, plan, out, picture, table, reference=reference, **_reading(parsed))
-    return commands.demo(job, _Terminal(), beside=case is not None)
+    return commands.demo(job, _Terminal(parsed.accept_licence), beside=case is not None)
 
 
 def _replay(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> commands.Report:
@@ -249,7 +276,10 @@ def _replay(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> comm
 
 
 def _reading(parsed: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(parsed, name) for name in ("series", "nonfinite", "modality", "model", "device")}
+    return {
+        name: getattr(parsed, name)
+        for name in ("series", "nonfinite", "modality", "model", "device", "checkpoint", "fallback")
+    }
 
 
 def _plan(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> list[SegmentPrompts]:

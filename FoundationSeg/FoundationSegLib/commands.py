@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from .atomic import atomic_output
-from .catalogue import load_model, model_card, model_cards
+from .catalogue import EMBEDDED, ModelCard, load_model, model_card
 from .demo import reference_dice
-from .errors import OutputError, PromptError, SegmentationFileError, VolumeError
+from .errors import ModelTooLarge, OutputError, PromptError, SegmentationFileError, VolumeError
 from .measure_table import Measures, format_table, measure_segment, write_table
 from .predictor import Progress
 from .prompts import SegmentPrompts
 from .replay import DIFFERENT, SKIPPED, ReplayedSegment, find_volume, read_original, stored_segments
 from .replay import replay as replay_segments
-from .resources import resource_folder
 from .segmentation_io import SegmentationFile, read_segmentation, write_segmentation
+from .segmenter import Model
 from .session import Result, SegmentationSession
 from .volume import NonFinite, Volume
 
@@ -51,6 +51,14 @@ class Listener:
         """The callback that is told of a segment's stages."""
         return None
 
+    def weights(self, name: str) -> Progress | None:
+        """The callback that is told how getting and checking a model's weights goes on."""
+        return None
+
+    def consent(self, card: ModelCard) -> bool:
+        """Whether the user, shown the card's licence, accepts it."""
+        return False
+
 
 @dataclass(frozen=True)
 class SegmentJob:
@@ -64,9 +72,11 @@ class SegmentJob:
     series: str | None = None
     nonfinite: NonFinite = "error"
     modality: str | None = None
-    model: str = "compact"
+    model: str | None = None  # the embedded one, or the one that the checkpoint fits
     device: str = "auto"
     reference: Path | None = None
+    checkpoint: Path | None = None  # the user's own weights of the model's architecture
+    fallback: str | None = None  # the model to use where `model` does not fit in memory
 
 
 @dataclass
@@ -93,13 +103,14 @@ def segment(job: SegmentJob, listener: Listener) -> Report:
         _require_folder(path)
     timer = _Timer()
     with timer.stage("model"):  # first, because a wrong name or device shows at once and a volume takes its time
-        load_model(job.model, job.device)
+        model = _load(job, listener)
     listener.say(f"Reading {job.volume} ...")
     with timer.stage("read"):
         volume = _read(job)
     for warning in volume.warnings:
         listener.say(f"Note: {warning}")
-    session = SegmentationSession(volume, job.model, job.device)
+    _warn_of_modality(model.identity.name, volume, listener)
+    session = SegmentationSession(volume, model)
     with timer.stage("segment"):
         results = {item.name: _apply(session, item, listener) for item in job.plan}
     with timer.stage("write"):
@@ -189,26 +200,38 @@ def replay(
     return Report(data, "\n".join(line for line in lines if line), 1 if differing else 0)
 
 
-def models(name: str | None) -> Report:
-    """The model cards, or the one of a name."""
-    if name is None:
-        cards = model_cards()
-        lines = [f"{card.name:<12} revision {card.revision}, {card.licence}: {card.description}" for card in cards]
-        return Report({"command": "models", "models": [card.data for card in cards]}, "\n".join(lines))
-    card = model_card(name)
-    weights = card.data.get("weights", {})
-    lines = [
-        f"{card.title} ({card.name}), revision {card.revision}",
-        card.description,
-        f"Licence:    {card.licence}",
-        f"Prompts:    {', '.join(card.prompts)}",
-        f"Modalities: {', '.join(card.modalities)}",
-    ]
-    if "file" in weights:
-        file = resource_folder("Weights") / weights["file"]
-        size = f"{file.stat().st_size / 2**20:.1f} MiB" if file.is_file() else "missing"
-        lines.append(f"Weights:    {weights['file']} ({size}), sha256 {weights.get('sha256', 'unknown')}")
-    return Report({"command": "models", "models": [card.data]}, "\n".join(lines))
+def _load(job: SegmentJob, listener: Listener) -> Model:
+    name = job.model
+    if job.checkpoint is not None and name is None:
+        from .hub.checkpoint import identify
+
+        name = identify(job.checkpoint).name
+        listener.say(f"{job.checkpoint.name} is a checkpoint of {name}.")
+    name = name or EMBEDDED
+    try:
+        return _load_one(name, job, listener)
+    except ModelTooLarge as error:
+        if job.fallback is None:
+            raise
+        listener.say(f"Note: {error} {job.fallback} is used instead, as you allowed.")
+        return _load_one(job.fallback, replace(job, checkpoint=None), listener)
+
+
+def _load_one(name: str, job: SegmentJob, listener: Listener) -> Model:
+    if name == EMBEDDED and job.checkpoint is None:
+        return load_model(name, job.device)
+    from .hub.weights import Ask
+
+    return load_model(name, job.device, job.checkpoint, Ask(listener.consent, listener.weights(name)))
+
+
+def _warn_of_modality(model: str, volume: Volume, listener: Listener) -> None:
+    known = model_card(model).modalities
+    if volume.modality is not None and volume.modality not in known:
+        listener.say(
+            f"Note: {model} was made for {', '.join(known)} and the volume is {volume.modality}; look twice at its "
+            "masks."
+        )
 
 
 def _read(job: SegmentJob) -> Volume:

@@ -38,6 +38,10 @@ class ModelError(FoundationSegError):
     """A model is unknown, absent, damaged, or cannot run here."""
 
 
+class ModelTooLarge(ModelError):
+    """A model needs more memory than there is."""
+
+
 class SegmentationFileError(FoundationSegError):
     """A segmentation file cannot be read."""
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ModelError
+from ..errors import ModelError, ModelTooLarge
 
 if TYPE_CHECKING:
     from ..catalogue import ModelCard
@@ -36,7 +36,14 @@ def load(card: ModelCard, weights: Path, device: str) -> Model:
     try:
         return module.load(card, weights, device)
     except ModuleNotFoundError as error:
-        raise missing_package(card.name, error.name or str(error)) from error
+        raise missing_package(f"The model {card.name}", error.name or str(error)) from error
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # PyTorch's, for GPUs
+            raise
+        raise ModelTooLarge(
+            f"{card.title} does not fit in the memory of the device {device}; close other programs that use it, or "
+            "choose the CPU or a smaller model."
+        ) from error
 
 
 def expected_tensors(card: ModelCard) -> dict[str, tuple[int, ...]]:
@@ -45,7 +52,7 @@ def expected_tensors(card: ModelCard) -> dict[str, tuple[int, ...]]:
     try:
         return module.expected_tensors(card)
     except ModuleNotFoundError as error:
-        raise missing_package(card.name, error.name or str(error)) from error
+        raise missing_package(f"The model {card.name}", error.name or str(error)) from error
 
 
 def rename_hook(card: ModelCard) -> Callable[[dict[str, Any]], dict[str, Any]] | None:
@@ -53,24 +60,33 @@ def rename_hook(card: ModelCard) -> Callable[[dict[str, Any]], dict[str, Any]] |
     return getattr(_family(card), "rename", None)
 
 
-def require_packages(name: str) -> None:
-    """Raises ModelError with the line to install them if what every family needs is not there."""
+def require_packages(who: str) -> None:
+    """Raises ModelError with the line to install it if something that every family needs is not there.
+
+    `who` begins the sentence: "The model medsam".
+    """
     for package in _PACKAGES:
         if find_spec(package) is None:
-            raise missing_package(name, package)
+            raise missing_package(who, package)
 
 
-def missing_package(model: str, package: str) -> ModelError:
+def has_gpu() -> bool:
+    """Whether PyTorch has a GPU to run on."""
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def missing_package(who: str, package: str) -> ModelError:
     """The answer to a package that is not installed."""
     names = " ".join(dict.fromkeys([*_PACKAGES, "huggingface_hub", package.partition(".")[0]]))
     return ModelError(
-        f'The model {model} needs the package "{package}", which is not installed; install it with: '
-        f"python -m pip install {names}"
+        f'{who} needs the package "{package}", which is not installed; install it with: python -m pip install {names}'
     )
 
 
 def _family(card: ModelCard) -> ModuleType:
-    require_packages(card.name)
+    require_packages(f"The model {card.name}")
     name = card.family.replace("-", "_")
     here = re.fullmatch(r"[a-z][a-z0-9_]*", name) and find_spec(f"{__name__}.{name}")
     if not here:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-# What data-parallel training puts before every name.
-_PREFIXES = ("module.", "_orig_mod.")
+# What data-parallel training, compilation and wrapping classes put before every name.
+_PREFIXES = ("module.", "_orig_mod.", "network.")
 _SHOWN = 3
 
 
@@ -35,11 +35,29 @@ def read_state(path: Path, card: ModelCard, name: str, intact: bool) -> State:
     Raises ModelError: truncated, damaged, of another family, tensors missing, unknown or of another shape, values that
     are not finite, or a pickle that wants to import more than tensors.
     """
-    families.require_packages(card.name)
+    families.require_packages(f"The model {card.name}")
     expected = families.expected_tensors(card)
-    found = _named(_read(path, name, intact), card, expected)
-    _compare(found, expected, card, name)
+    content = _read(path, name, intact)
+    found = _named(content, card, expected)
+    if _shapes(found) != expected and (others := _fitting(content, card)):
+        raise ModelError(
+            f"{name} is not a checkpoint of {card.name}; it fits {_either(others)}: choose that with --model."
+        )
+    _require_same(_shapes(found), expected, card, name)
     return {key: _usable(found[key], key, name) for key in expected}
+
+
+def identify(path: Path) -> ModelCard:
+    """The card whose network a checkpoint fits. Raises ModelError if it is none, or several."""
+    families.require_packages("Reading a checkpoint")
+    fitting = _fitting(_read(path, path.name, False), None)
+    if not fitting:
+        raise ModelError(
+            f"{path.name} fits none of the models; say with --model which one it was made for, to see what differs."
+        )
+    if len(fitting) > 1:
+        raise ModelError(f"{path.name} fits {_either(fitting)}; say with --model which one it was made for.")
+    return fitting[0]
 
 
 def compare_file(path: Path, card: ModelCard) -> None:
@@ -51,7 +69,7 @@ def compare_file(path: Path, card: ModelCard) -> None:
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise ModelError(f"The weights {path} are damaged; remove the model and get it again.") from error
-    _differences(shapes, families.expected_tensors(card), card, path.name)
+    _require_same(shapes, families.expected_tensors(card), card, path.name)
 
 
 def _read(path: Path, name: str, intact: bool) -> Any:
@@ -174,19 +192,16 @@ def _below(content: Any, key: str) -> Any:
     return content
 
 
-def _compare(found: State, expected: Shapes, card: ModelCard, name: str) -> None:
-    _differences({key: tuple(value.shape) for key, value in found.items()}, expected, card, name)
+def _shapes(state: State) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in state.items()}
 
 
-def _differences(found: Shapes, expected: Shapes, card: ModelCard, name: str) -> None:
+def _require_same(found: Shapes, expected: Shapes, card: ModelCard, name: str) -> None:
     """Raises ModelError with what differs between a file and the network, and what to do."""
     missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
     reshaped = sorted(key for key in set(found) & set(expected) if tuple(found[key]) != tuple(expected[key]))
     if not (missing or unknown or reshaped):
         return
-    others = _fitting(found, card)
-    if others:
-        raise ModelError(f"{name} is not a checkpoint of {card.name}; it fits {others}: choose that with --model.")
     if len(missing) > len(expected) // 2:
         raise ModelError(
             f"{name} is not a checkpoint of {card.name}: of its {len(found)} tensors only "
@@ -208,19 +223,23 @@ def _differences(found: Shapes, expected: Shapes, card: ModelCard, name: str) ->
     )
 
 
-def _fitting(found: Shapes, asked: ModelCard) -> str:
-    """The models whose network has exactly these tensors."""
-    names = []
+def _fitting(content: Any, asked: ModelCard | None) -> list[ModelCard]:
+    """The cards, but the one that was asked for, whose network has exactly the tensors of a checkpoint."""
+    fitting = []
     for card in model_cards():
-        if card.source not in ("hub", "user") or card.name == asked.name:
+        if card.source not in ("hub", "user") or card == asked:
             continue
         try:
             expected = families.expected_tensors(card)
-        except ModelError:  # a family whose own packages are not installed cannot be the answer here
+        except ModelError:  # what is not installed, or not in this version, cannot be the answer
             continue
-        if expected.keys() == found.keys() and all(tuple(found[key]) == tuple(expected[key]) for key in expected):
-            names.append(card.name)
-    return " and ".join(names)
+        if _shapes(_named(content, card, expected)) == expected:
+            fitting.append(card)
+    return fitting
+
+
+def _either(cards: Sequence[ModelCard]) -> str:
+    return " or ".join(card.name for card in cards)
 
 
 def _usable(tensor: torch.Tensor, key: str, name: str) -> torch.Tensor:

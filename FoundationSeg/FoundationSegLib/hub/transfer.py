@@ -32,6 +32,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _RETRY_AFTER_S = (1.0, 2.0)
 _FRUITLESS_TRIES = 3
 _CHUNK = 2**20
+_BLOCK = 2**17
 # Room for what else is written meanwhile.
 _SPARE_BYTES = 64 * 2**20
 
@@ -81,7 +82,7 @@ def fetch(
 
     place = Path(constants.HF_HUB_CACHE)
     try:
-        with _quiet():
+        with _adapted(constants):
             return _fetch(wanted, room, _Watch(progress, cancel), place, constants.ENDPOINT)
     except FoundationSegError:
         raise
@@ -336,12 +337,18 @@ def _verified(wanted: HubFile, path: Path, commit: str, watch: _Watch) -> Fetche
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """huggingface_hub reports each retry as a warning, with its addresses; the sentence at the end is ours."""
+def _adapted(constants: Any) -> Iterator[None]:
+    """huggingface_hub made quiet, and made to hand on what it receives at once, for the length of a block.
+
+    It reports each retry as a warning, with its addresses; the sentence at the end is ours. It collects 10 MB before it
+    writes: on a slow line that is lost with every interruption, and cancelling would wait for it.
+    """
     logger = logging.getLogger("huggingface_hub")
-    level = logger.level
+    level, block = logger.level, getattr(constants, "DOWNLOAD_CHUNK_SIZE", None)
     logger.setLevel(logging.ERROR)
+    constants.DOWNLOAD_CHUNK_SIZE = _BLOCK
     try:
         yield
     finally:
         logger.setLevel(level)
+        constants.DOWNLOAD_CHUNK_SIZE = block

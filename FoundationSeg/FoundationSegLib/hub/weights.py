@@ -58,7 +58,7 @@ def ensure_weights(card: ModelCard, checkpoint: Path | None = None, ask: Ask | N
         Cancelled: after `ask.cancel.cancel()`.
     """
     ask = ask or Ask()
-    families.require_packages(card.name)
+    families.require_packages(f"The model {card.name}")
     if checkpoint is not None:
         return _from_file(card, checkpoint, ask)
     if card.source == "user":
@@ -68,7 +68,7 @@ def ensure_weights(card: ModelCard, checkpoint: Path | None = None, ask: Ask | N
         )
     if (ready := _kept(card, ask)) is not None:
         return ready
-    _require_consent(card, ask)
+    require_consent(card, ask)
     with only_one(f"model-{card.name}", lambda: ask.progress and ask.progress("waiting for another process", 0.0)):
         if (ready := _kept(card, ask)) is not None:  # by the process that was waited for
             return ready
@@ -96,7 +96,7 @@ def verify(card: ModelCard, ask: Ask | None = None) -> str:
     assert kept is not None, "on_disk has looked"
     _require_pinned(card, kept.source_sha256)
     store.check(path, kept, ask.progress, ask.cancel, again=True)
-    families.require_packages(card.name)
+    families.require_packages(f"The model {card.name}")
     from .checkpoint import compare_file
 
     compare_file(path, card)
@@ -141,7 +141,8 @@ def _require_pinned(card: ModelCard, sha256: str) -> None:
         )
 
 
-def _require_consent(card: ModelCard, ask: Ask) -> None:
+def require_consent(card: ModelCard, ask: Ask) -> None:
+    """Raises ModelError unless the licence was accepted before, or is now."""
     if licence.accepted(card):
         return
     if ask.consent is None or not ask.consent(card):
