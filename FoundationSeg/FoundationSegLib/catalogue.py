@@ -202,7 +202,7 @@ def _embedded(name: str, device: str) -> Model:
     from .region_segmenter import RegionModel
 
     predictor = CompactPredictor(resource_folder("Weights"), card.revision, device, card.weights["sha256"])
-    return RegionModel(predictor, predictor.policy)
+    return RegionModel(predictor, predictor.policy, predictor.quality)
 
 
 # The models used last, by what they were made from; few, because each can take gigabytes.

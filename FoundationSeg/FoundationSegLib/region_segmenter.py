@@ -8,7 +8,7 @@ where the mask touches a face, and lays it anew, finer, where the mask turns out
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -61,25 +61,32 @@ class RegionModel:
 
     predictor: Predictor
     policy: RegionPolicy = field(default_factory=RegionPolicy)
+    quality: Callable[[float], float] | None = None  # from the network's predicted IoU to the one to be expected
 
     @property
     def identity(self) -> ModelIdentity:
         return self.predictor.identity
 
     def segmenter(self, volume: Volume, cache: EmbeddingCache) -> RegionSegmenter:
-        return RegionSegmenter(volume, self.predictor, cache, self.policy)
+        return RegionSegmenter(volume, self.predictor, cache, self.policy, self.quality)
 
 
 class RegionSegmenter:
     """Applies one predictor to one volume (see `Segmenter`)."""
 
     def __init__(
-        self, volume: Volume, predictor: Predictor, cache: EmbeddingCache, policy: RegionPolicy | None = None
+        self,
+        volume: Volume,
+        predictor: Predictor,
+        cache: EmbeddingCache,
+        policy: RegionPolicy | None = None,
+        quality: Callable[[float], float] | None = None,
     ) -> None:
         self.volume = volume
         self.predictor = predictor
         self.cache = cache
         self.policy = policy or RegionPolicy()
+        self.quality = quality
         self.frame = CanonicalFrame.of(volume)
         n = predictor.grid_size
         # Points that are closer than half a voxel show nothing new.
@@ -296,6 +303,10 @@ class _Run:
             kept = largest_component(mask)
         return replace(decoded, logits=np.where(mask & ~kept, np.float32(_OUTSIDE_LOGIT), decoded.logits))
 
+    def _expected(self, predicted_iou: float | None) -> float | None:
+        quality = self.owner.quality
+        return predicted_iou if predicted_iou is None or quality is None else quality(predicted_iou)
+
     def finish(self, region: Region, decoded: Decoded) -> RegionPrediction:
         """The mask on the volume's voxels, computed only around the region's mask."""
         frame = self.owner.frame
@@ -313,7 +324,7 @@ class _Run:
         return RegionPrediction(
             region=region,
             logits=decoded.logits,
-            predicted_iou=decoded.predicted_iou,
+            predicted_iou=self._expected(decoded.predicted_iou),
             box=frame.array_box(box),
             mask=_to_array_axes(mask, frame),
             region_box=frame.array_box(region.voxel_box(frame)),

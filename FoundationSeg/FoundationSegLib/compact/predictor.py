@@ -14,6 +14,7 @@ from ..region import CanonicalFrame, Region, sample
 from ..region_segmenter import RegionPolicy
 from ..volume import Volume
 from .inputs import box_map, normalise
+from .quality import CALIBRATION, QualityMap
 from .runtime import choose_device, load_graph, runtime_versions
 
 WEIGHTS = "compact.safetensors"
@@ -52,6 +53,7 @@ class CompactPredictor:
         self._graphs = {
             size: tuple(load_graph(folder / name, self.device) for name in graph_names(size)) for size in GRID_SIZES
         }
+        self.quality = QualityMap.read(folder / CALIBRATION, found)
         self._identity = ModelIdentity(
             "compact", revision, found, self.device, "float32", runtime_versions(self.device)
         )
