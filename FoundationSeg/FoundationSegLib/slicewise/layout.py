@@ -115,11 +115,12 @@ def _listed(takes: frozenset[str]) -> str:
 
 
 def _touched(single: Iterable[tuple[Prompt, Cues]], volume: Volume, frame: CanonicalFrame) -> list[int]:
-    """Per canonical axis, how many slices hold a prompt. Boxes with a depth along an axis do not count there."""
+    """Per canonical axis, how many slices hold a prompt; a box that is deep along an axis counts as all of them."""
     counts = []
     for axis in range(3):
         plane = SlicePlane(frame, axis)
         numbers: set[int] = set()
+        deep = 0
         for prompt, cues in single:
             if isinstance(prompt, MaskPrompt):
                 filled = plane.stack(prompt.array).any(axis=(1, 2))
@@ -130,8 +131,9 @@ def _touched(single: Iterable[tuple[Prompt, Cues]], volume: Volume, frame: Canon
                 numbers.update(_numbers(plane, cues.positions).tolist())
             for box in cues.boxes:
                 low, high = _reach(box, plane)
-                numbers.add(_middle(box, plane)) if high - low <= _FLAT else None
-        counts.append(len(numbers))
+                deep += high - low > _FLAT
+                numbers.add(_middle(box, plane))
+        counts.append(len(numbers) + deep * max(frame.shape))
     return counts
 
 

@@ -146,7 +146,8 @@ class Spreading:
             expected = bounds_of(shape) or bounds_of(previous.mask)
             assert expected is not None  # an anchor that is not empty has bounds
             state, verdict = self._step(number, previous, reference, self._enlarged(expected))
-            if verdict is not Verdict.GOOD and overlap(state.mask, shape) < self.policy.inside:
+            doubtful = verdict is not Verdict.GOOD and overlap(state.mask, shape) < self.policy.inside
+            if doubtful or verdict is Verdict.ENDED:
                 state = self.decoder.guess(shape if shape.any() else previous.mask)
             self.states[number] = previous = state
 

@@ -55,7 +55,7 @@ class RelativeAttention(nn.Module):
         height, width = qkv.shape[:2]
         tokens = height * width
         table_h, table_w = self._table(self.rel_pos_h, height, height), self._table(self.rel_pos_w, width, width)
-        budget = _SCORES_CPU if qkv.device.type == "cpu" else _SCORES_GPU
+        budget = _SCORES_GPU if qkv.is_cuda else _SCORES_CPU
         rows = max(1, min(height, budget // (tokens * width)))
         room = qkv.new_empty(rows, width, height, width)
         for head in range(self.num_heads):

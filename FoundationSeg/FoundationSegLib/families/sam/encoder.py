@@ -58,7 +58,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
         tokens = x.view(-1, x.shape[-1])
-        for part in tokens.split(_MLP_TOKENS if x.device.type == "cpu" else len(tokens)):
+        for part in tokens.split(len(tokens) if x.is_cuda else _MLP_TOKENS):
             part += self.mlp(self.norm2(part))
         return x
 
