@@ -184,4 +184,4 @@ def test_family_needs_neither_torchvision_nor_monai() -> None:
         "found = {'torchvision', 'monai', 'hydra', 'sam2', 'matplotlib'} & set(sys.modules)\n"
         "assert not found, found\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent, timeout=280)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)

@@ -100,4 +100,4 @@ def test_names_need_no_torch() -> None:
         "assert find('liver').index == 1\n"
         "assert not {'torch', 'monai', 'transformers'} & set(sys.modules)\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=280)
+    subprocess.run([sys.executable, "-c", code], check=True)

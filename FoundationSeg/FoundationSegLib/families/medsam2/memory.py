@@ -5,7 +5,8 @@ The steps are transformers' own (`Sam2VideoModel` with its inference session). W
 the slices come from (encoded one at a time when they are reached, and kept by the caller) and what survives a call (the
 memories of the prompted slices, so that a correction need not repeat the prompts before it). Two steps that the library
 keeps to itself are used by name, `_run_single_frame_inference` and `_batch_encode_memories`, because its public call
-passes no earlier mask on to a corrected slice; a test holds both ways to the same numbers.
+passes no earlier mask on to a corrected slice; a test holds both ways to the same numbers. In one thing the library
+differs from the original, see `_as_in_the_original`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 
 from ...predictor import Array
 
@@ -60,7 +62,6 @@ class Tracker:
         self._features = _FrameFeatures(network, device, features)
         self._quality = 0.0
 
-    @torch.inference_mode()
     def condition(
         self, index: int, prompts: Prompted, memories: Mapping[int, Memory], previous: Array | None
     ) -> Memory:
@@ -69,13 +70,18 @@ class Tracker:
         Without `memories` the slice stands for itself, as in SAM. With those of other slices it is corrected in their
         light. `previous` are the logits (low_res, low_res) that are being corrected.
         """
+        with torch.inference_mode():
+            return self._condition(index, prompts, memories, previous)
+
+    def _condition(
+        self, index: int, prompts: Prompted, memories: Mapping[int, Memory], previous: Array | None
+    ) -> Memory:
         others = {at: memory for at, memory in memories.items() if at != index}
         session = self._session(others)
         points = mask = shown = None
         if prompts.mask is not None and len(prompts.labels):
-            previous = self.condition(
-                index, Prompted(prompts.coords[:0], prompts.labels[:0], prompts.mask), {}, None
-            ).logits
+            alone = Prompted(prompts.coords[:0], prompts.labels[:0], prompts.mask)
+            previous = self._condition(index, alone, {}, None).logits
         if prompts.mask is not None and not len(prompts.labels):
             mask = torch.from_numpy(prompts.mask)[None, None].to(self.device)
         else:
@@ -99,6 +105,8 @@ class Tracker:
                 reverse=bool(others) and min(others, key=lambda at: (abs(at - index), at)) > index,
                 prev_sam_mask_logits=shown,
             )
+        if mask is not None:
+            self._as_in_the_original(output, mask, session, index)
         session.store_output(_OBJECT, index, output_value=output, is_conditioning_frame=True)
         self.network._batch_encode_memories(
             session, index, [_OBJECT], [output["high_res_masks"]], [output["object_score_logits"]], [True]
@@ -107,7 +115,6 @@ class Tracker:
         del kept["high_res_masks"]  # large, and read only for the memory
         return Memory(kept, 1.0 if mask is not None else self._quality)
 
-    @torch.inference_mode()
     def track(
         self, memories: Mapping[int, Memory], order: Iterable[int], reverse: bool
     ) -> Iterator[tuple[int, Array, float]]:
@@ -125,11 +132,30 @@ class Tracker:
             outputs.pop(index + reach if reverse else index - reach, None)  # out of sight from now on
             yield index, _logits(result.pred_masks), self._quality
 
+    def _as_in_the_original(self, output: dict[str, Any], mask: torch.Tensor, session: Any, index: int) -> None:
+        """Of a given mask the library keeps other things than the original, which changes the slices that follow.
+
+        The original takes the pointer to the structure from the decoder's single mask (the library: from the best of
+        three), and the memory from the mask at the decoder's resolution (the library: as it was given).
+        """
+        network = self.network
+        maps, _ = network._prepare_vision_features(session, index, 1)
+        shaped = [
+            feature.permute(1, 2, 0).view(1, -1, *size)
+            for feature, size in zip(maps, network.backbone_feature_sizes, strict=True)
+        ]
+        output["object_pointer"] = network._single_frame_forward(
+            input_masks=network.mask_downsample(mask), image_embeddings=shaped, multimask_output=False
+        ).object_pointer
+        output["high_res_masks"] = F.interpolate(
+            output["pred_masks"], size=mask.shape[-2:], mode="bilinear", align_corners=False
+        )
+
     def _session(self, memories: Mapping[int, Memory]) -> Any:
         from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
         size = self.network.image_size
-        session = Sam2VideoInferenceSession(
+        session: Any = Sam2VideoInferenceSession(
             video_height=size,
             video_width=size,
             inference_device=self.device,
@@ -160,11 +186,11 @@ class Tracker:
             handle.remove()
 
 
-@torch.inference_mode()
 def encode(network: Any, device: torch.device, pixels: npt.NDArray[np.float32]) -> list[Array]:
     """The feature maps of a slice (3, size, size): three arrays (HW, C), finest first."""
     image = torch.from_numpy(pixels)[None].to(device)
-    maps = network.get_image_features(image, return_dict=True).fpn_hidden_states
+    with torch.inference_mode():
+        maps = network.get_image_features(image, return_dict=True).fpn_hidden_states
     return [feature[:, 0].float().cpu().numpy() for feature in maps]
 
 

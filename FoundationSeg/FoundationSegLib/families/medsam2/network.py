@@ -40,7 +40,8 @@ class Settings:
         Raises ModelError for settings that this family does not have.
         """
         try:
-            return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+            values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in data.items()}
+            return cls(**values)
         except TypeError as error:
             raise ModelError(
                 f"The card describes a network that MedSAM2 cannot be ({error}); correct the card."

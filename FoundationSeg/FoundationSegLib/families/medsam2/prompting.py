@@ -122,5 +122,6 @@ def _mask_slices(masks: Sequence[npt.NDArray[np.bool_]], stack: Stack, size: int
     for index in chosen.tolist():
         # Averages over the pixels that are joined, so that thin parts are judged by their share.
         picture = Image.fromarray(slices[index].astype(np.float32)).resize((size, size), Image.Resampling.BILINEAR)
-        result[index] = (np.asarray(picture) >= 0.5).astype(np.float32)
+        share = np.asarray(picture)
+        result[index] = (share >= min(0.5, float(share.max()))).astype(np.float32)
     return result

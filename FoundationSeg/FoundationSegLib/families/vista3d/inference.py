@@ -8,6 +8,7 @@ lobes) it is their highest logit, window by window.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,11 +37,10 @@ class Inference:
     def window(self) -> tuple[int, int, int]:
         return (self.settings.window,) * 3
 
-    @torch.inference_mode()
     def named(self, image: Array, classes: Sequence[int], cancel: CancelToken, share: Share) -> Array:
         """Logits (x, y, z) of the union of some classes on an image (x, y, z). `share` is told how much is done."""
         with without_transformers():
-            from monai.inferers import sliding_window_inference
+            from monai.inferers.utils import sliding_window_inference
 
         vector = torch.tensor(classes, device=self.device)[:, None]
         total, done = self._windows(image.shape), 0
@@ -53,19 +53,19 @@ class Inference:
             logits: torch.Tensor = self.network(window, class_vector=vector, transpose=True)
             return logits.amax(1, keepdim=True)
 
-        logits = sliding_window_inference(
-            inputs=torch.from_numpy(image)[None, None],
-            roi_size=self.window,
-            sw_batch_size=1,
-            predictor=predict,
-            overlap=self.settings.overlap,
-            mode="gaussian",
-            sw_device=self.device,
-            device="cpu",
-        )
+        with torch.inference_mode():
+            logits = sliding_window_inference(
+                inputs=torch.from_numpy(image)[None, None],
+                roi_size=self.window,
+                sw_batch_size=1,
+                predictor=predict,
+                overlap=self.settings.overlap,
+                mode="gaussian",
+                sw_device=self.device,
+                device="cpu",
+            )
         return _array(logits)
 
-    @torch.inference_mode()
     def clicked(
         self,
         image: Array,
@@ -95,34 +95,45 @@ class Inference:
         with without_transformers():
             from monai.apps.vista3d.inferer import point_based_window_inferer
 
-        covered: list[Sequence[slice]] = []
+        covered: list[Box3] = []
+        answers: dict[tuple[int, ...], torch.Tensor] = {}
         total = len(coords) - first
 
         def predict(window: torch.Tensor, **arguments: Any) -> torch.Tensor:
             cancel.check()
             share(len(covered) / total)
-            covered.append(arguments["patch_coords"][0][-3:])
-            on_device = {
-                name: value.to(self.device)
-                for name, value in arguments.items()
-                if name in _ON_DEVICE and value is not None
-            }
-            logits: torch.Tensor = self.network(window.to(self.device), **{**arguments, **on_device})
-            return logits
+            x, y, z = arguments["patch_coords"][0][-3:]
+            covered.append((x, y, z))
+            key = (x.start, y.start, z.start)
+            if key not in answers:  # near the faces, clicks share their window
+                for name in _ON_DEVICE:
+                    if arguments[name] is not None:
+                        arguments[name] = arguments[name].to(self.device)
+                answers[key] = self.network(window.to(self.device), **arguments)
+            return answers[key]
 
-        logits = point_based_window_inferer(
-            inputs=torch.from_numpy(image)[None, None],
-            roi_size=self.window,
-            predictor=predict,
-            point_coords=torch.from_numpy(coords.astype(np.float32))[None],
-            point_labels=torch.from_numpy(labels)[None],
-            class_vector=None,
-            prompt_class=None if prompt_class is None else torch.tensor([[prompt_class]]),
-            prev_mask=None if previous is None else torch.from_numpy(previous)[None, None],
-            point_start=first,
-            transpose=True,
-        )
-        return np.nan_to_num(_array(logits), nan=UNKNOWN_LOGIT), self._hull(covered, image.shape)
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Setting affine", UserWarning)  # of an image that needs none
+            stitched = point_based_window_inferer(
+                inputs=torch.from_numpy(image)[None, None],
+                roi_size=self.window,
+                predictor=predict,
+                point_coords=torch.from_numpy(coords.astype(np.float32))[None],
+                point_labels=torch.from_numpy(labels)[None],
+                class_vector=None,
+                prompt_class=None if prompt_class is None else torch.tensor([[prompt_class]]),
+                prev_mask=None if previous is None else torch.from_numpy(previous)[None, None],
+                point_start=first,
+                transpose=True,
+            )
+        logits = np.nan_to_num(_array(stitched), nan=UNKNOWN_LOGIT)
+        placed = [self._unpadded(window, image.shape) for window in covered]
+        # Where windows overlap MONAI adds up what they say. The sign is that of their mean, the certainty is not.
+        count = np.zeros(image.shape, np.float32)
+        for part in placed:
+            count[part] += 1
+        logits /= np.maximum(count, 1)
+        return logits, hull(placed)
 
     def _windows(self, shape: tuple[int, ...]) -> int:
         """How many windows slide over an image."""
@@ -130,18 +141,22 @@ class Inference:
         step = max(1, int(size * (1 - self.settings.overlap)))
         return int(np.prod([-(-max(length - size, 0) // step) + 1 for length in shape]))
 
-    def _hull(self, covered: list[Sequence[slice]], shape: tuple[int, ...]) -> Box3:
-        """The box around windows, which MONAI counts on the image padded to the size of a window."""
+    def _unpadded(self, window: Box3, shape: tuple[int, ...]) -> Box3:
+        """A window on the image itself; MONAI counts on the image padded to the size of a window."""
         sides = []
-        for axis, length in enumerate(shape):
+        for side, length in zip(window, shape, strict=True):
             before = max(self.settings.window - length, 0) // 2
-            low = min(window[axis].start for window in covered) - before
-            high = max(window[axis].stop for window in covered) - before
-            sides.append(slice(max(low, 0), min(high, length)))
+            sides.append(slice(max(int(side.start) - before, 0), min(int(side.stop) - before, length)))
         return sides[0], sides[1], sides[2]
 
 
 _ON_DEVICE = ("point_coords", "point_labels", "prompt_class")
+
+
+def hull(parts: Sequence[Box3]) -> Box3:
+    """The smallest box around some boxes."""
+    x, y, z = (slice(min(s.start for s in sides), max(s.stop for s in sides)) for sides in zip(*parts, strict=True))
+    return x, y, z
 
 
 def _array(logits: torch.Tensor) -> Array:

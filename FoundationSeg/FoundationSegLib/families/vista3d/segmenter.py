@@ -29,7 +29,7 @@ from ...volume import Volume
 from ..canonical import array_axes
 from .classes import SPECIAL, Structure, find
 from .grid import Grid
-from .inference import Inference
+from .inference import Inference, hull
 
 BoolArray = npt.NDArray[np.bool_]
 _GIVEN_LOGIT = 4.0  # of a mask that was given
@@ -100,7 +100,7 @@ class Vista3dSegmenter:
             )
         if len(cues.positions) > first:
             logits, looked = self._clicked(structure, cues, logits, first, run)
-            seen = looked if seen is None else _hull(seen, looked)
+            seen = looked if seen is None else hull([seen, looked])
         assert logits is not None and seen is not None
         with run.stage("voxels"):
             box, mask = self._voxels(cues, logits, drawn=structure is None or not structure.classes)
@@ -245,8 +245,3 @@ def _bounds(mask: BoolArray) -> Box3 | None:
             return None
         sides.append(slice(int(filled[0]), int(filled[-1]) + 1))
     return sides[0], sides[1], sides[2]
-
-
-def _hull(one: Box3, other: Box3) -> Box3:
-    x, y, z = (slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
-    return x, y, z
