@@ -157,7 +157,8 @@ def _finished(rng: np.random.Generator, image: npt.NDArray[np.float32], target: 
     """Turned and mirrored at random, with 1 to 10 clicks anywhere on the structure."""
     order = tuple(int(axis) for axis in rng.permutation(3))
     flips = tuple(axis for axis in range(3) if rng.random() < 0.5)
-    image, target = (np.ascontiguousarray(np.flip(array.transpose(order), flips)) for array in (image, target))
+    image = np.ascontiguousarray(np.flip(image.transpose(order), flips))
+    target = np.ascontiguousarray(np.flip(target.transpose(order), flips))
     where = np.argwhere(target)
     clicks = where[rng.integers(len(where), size=int(rng.integers(1, MOST_CLICKS + 1)))]
     return Sample(image, target, clicks.astype(np.float32))

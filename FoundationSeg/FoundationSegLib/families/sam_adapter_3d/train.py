@@ -13,10 +13,10 @@ Checkpoints are written beside and renamed, and `--resume` goes on from the last
 minutes. Each step's sample follows from the seed and the step alone, so a resumed run sees what it would have seen.
 
 Memory: the published training needs about 35 GB of GPU memory (its README). Here each block of the encoder is computed
-again in the backward pass instead of being kept, and the enlarged image is never made. What remains at the published
-size, counted from the shapes and not measured on a GPU: 12 block inputs of 0.1 GB, one block's insides of about 4 GB,
-the decoder's of about 4 GB, weights, gradients and moments of 1 GB; plan for 12 GB. On two CPU cores a step takes many
-minutes: use a GPU for anything but a trial.
+again in the backward pass instead of being kept, and the enlarged image is never made: a step at the published size
+allocates 5.6 GiB, weights, gradients and moments included (27.3 GiB if the blocks were kept). That is counted, tensor by
+tensor, and leaves out the workspaces of convolutions and the allocator's slack, so plan for 8 GB; it was not run on a
+GPU. On two CPU cores a step takes minutes: use a GPU for anything but a trial.
 """
 
 from __future__ import annotations

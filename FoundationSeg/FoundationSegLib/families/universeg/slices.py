@@ -91,7 +91,7 @@ class SliceGrid:
         rows, columns = self._sampling
         view = np.take(self.frame.canonical_view(self.volume.array), index, self.axis).astype(np.float32)
         values = rows @ view @ columns.T
-        known = rows.any(1)[:, None] & columns.any(1)[None, :]
+        known = np.logical_and.outer(_used(rows), _used(columns))
         inside = values[known]
         low, high = float(inside.min()), float(inside.max())
         # The rounding of a slice without contrast must not become its contrast.
@@ -110,14 +110,14 @@ class SliceGrid:
         """Logits (..., size, size) at the voxels (..., rows, columns) of slices; `outside` beyond the window."""
         rows, columns = (self._interpolation(number) for number in range(2))
         values = rows @ logits @ columns.T
-        known = rows.any(1)[:, None] & columns.any(1)[None, :]
+        known = np.logical_and.outer(_used(rows), _used(columns))
         return np.where(known, values, np.float32(outside)).astype(np.float32)
 
     def box(self, first: int, last: int) -> Box3:
         """The canonical voxels of the window on the slices `first` to `last`, both included."""
         parts = [slice(first, last + 1)] * 3
         for number, axis in enumerate(self.plane):
-            inside = np.flatnonzero(self._interpolation(number).any(1))
+            inside = np.flatnonzero(_used(self._interpolation(number)))
             parts[axis] = slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0)
         return parts[0], parts[1], parts[2]
 
@@ -135,7 +135,8 @@ class SliceGrid:
     def _pixels(self, number: int) -> FloatArray:
         """Positions (size,) of pixel centres along a plane axis, in canonical mm."""
         middle = (self.low[number] + self.high[number]) / 2
-        return middle + (np.arange(self.size) - (self.size - 1) / 2) * self._step
+        steps: FloatArray = np.arange(self.size, dtype=np.float64) - (self.size - 1) / 2
+        return middle + steps * self._step
 
     def _weights(self, number: int) -> Array:
         """Linear interpolation, widened to the pixel where that is larger than a voxel, so that nothing is skipped."""
@@ -157,3 +158,8 @@ class SliceGrid:
         weight = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(self.size)))
         weight[(voxels < self.low[number] - 1e-6) | (voxels > self.high[number] + 1e-6)] = 0
         return weight.astype(np.float32)
+
+
+def _used(weights: Array) -> BoolArray:
+    """Which rows of a matrix have a weight at all."""
+    return np.asarray(weights.any(axis=1), dtype=bool)
