@@ -24,10 +24,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ...cues import Cues, cues_of, inside_box
 from ...errors import PromptError
@@ -36,6 +34,7 @@ from ...prompts import MaskPrompt, Round
 from ...region import Box3, CanonicalFrame, sample_mask, to_voxels
 from ...segmenter import Prediction
 from ...volume import Volume
+from ..canonical import array_axes
 from .predictor import SamMed3dPredictor, clicks
 from .tiling import UNSEEN_LOGIT, BoolArray, Canvas, FloatArray, Lattice, Place, Tile, TilePolicy
 
@@ -95,7 +94,7 @@ class SamMed3dSegmenter:
         fine = {tile.place: self.predictor.upsample(tile.logits) for tile in prediction.tiles}
         canvas = Canvas.of(self.lattice, fine)
         logits = to_voxels(canvas.logits, self.frame, canvas.region, canvas.voxel_box())
-        return _to_array_axes((1 - np.abs(np.tanh(logits / 2))).astype(np.float32), self.frame)
+        return array_axes((1 - np.abs(np.tanh(logits / 2))).astype(np.float32), self.frame)
 
 
 class _Run:
@@ -297,7 +296,7 @@ class _Run:
             tiles=tuple(self.tiles.values()),
             predicted_iou=float(np.average([tile.predicted_iou for tile in self.tiles.values()], weights=shares)),
             box=frame.array_box(box),
-            mask=_to_array_axes(voxels, frame),
+            mask=array_axes(voxels, frame),
             region_box=frame.array_box(canvas.voxel_box()),
             warnings=tuple(self.warnings),
             timings=self.timings,
@@ -340,9 +339,3 @@ def _pooled(logits: Array, run: _Run) -> Array:
     low = run.predictor.mask_size
     step = run.predictor.grid_size // low
     return logits.reshape(low, step, low, step, low, step).mean(axis=(1, 3, 5), dtype=np.float32)
-
-
-def _to_array_axes(values: npt.NDArray[Any], frame: CanonicalFrame) -> npt.NDArray[Any]:
-    """A canonical block (z, y, x) with the axes of the array (k, j, i)."""
-    flipped = values[tuple(slice(None, None, -1 if flip else 1) for flip in frame.flipped)]
-    return np.ascontiguousarray(flipped.transpose(np.argsort(frame.order)))
