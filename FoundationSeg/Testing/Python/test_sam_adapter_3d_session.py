@@ -25,7 +25,8 @@ from FoundationSegLib import (  # noqa: E402
     SegmentationSession,
     families,
 )
-from FoundationSegLib.catalogue import ModelCard  # noqa: E402
+from FoundationSegLib.catalogue import ModelCard, model_card  # noqa: E402
+from FoundationSegLib.families.sam_adapter_3d.intensity import WINDOWS  # noqa: E402
 from FoundationSegLib.families.sam_adapter_3d.predictor import AdapterModel  # noqa: E402
 from FoundationSegLib.hub.checkpoint import read_state  # noqa: E402
 from FoundationSegLib.prompts import rounds_from_list, rounds_to_list  # noqa: E402
@@ -134,6 +135,12 @@ def test_intensity_is_the_cards(tmp_path: Path) -> None:
     assert np.array_equal(crops[0], crops[1]) and not np.array_equal(crops[0], crops[2])
     with pytest.raises(ModelError, match="kits, lits"):
         families.load(card("spleen"), path, "cpu")
+
+
+@pytest.mark.parametrize("task", sorted(WINDOWS))
+def test_each_published_checkpoint_has_a_card_with_its_window(task: str) -> None:
+    assert model_card(f"sam-adapter-3d-{task}").architecture == {"intensity": task}
+    assert model_card("sam-adapter-3d").architecture == {"intensity": "region"}, "what own training makes"
 
 
 # --- the published layout ---------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ minutes. Each step's sample follows from the seed and the step alone, so a resum
 
 Memory: the published training needs about 35 GB of GPU memory (its README). Here each block of the encoder is computed
 again in the backward pass instead of being kept, and the enlarged image is never made: a step at the published size
-allocates 5.6 GiB, weights, gradients and moments included (27.3 GiB if the blocks were kept). That is counted, tensor by
+takes 5.6 GiB, weights, gradients and moments included (27.3 GiB if the blocks were kept). That is counted, tensor by
 tensor, and leaves out the workspaces of convolutions and the allocator's slack, so plan for 8 GB; it was not run on a
 GPU. On two CPU cores a step takes minutes: use a GPU for anything but a trial.
 """
