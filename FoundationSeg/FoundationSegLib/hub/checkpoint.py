@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -120,7 +121,8 @@ def _read_pickle(path: Path, name: str, intact: bool) -> Any:
         except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
             raise damaged from error
     try:
-        with torch.serialization.safe_globals(_numbers()):
+        with torch.serialization.safe_globals(_numbers()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about versions of pickle: it reads them, or says that it cannot
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         if wanted := re.search(r"GLOBAL ([\w.]+)", str(error)):

@@ -262,7 +262,7 @@ def _transfer(exact: HubFile, part: Path, watch: _Watch) -> None:
     """Appends to `part` what it lacks. huggingface_hub goes on by itself after short interruptions."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+    from huggingface_hub.utils import build_hf_headers
 
     # Compression would make ranges and sizes those of the compressed bytes.
     headers = {**build_hf_headers(), "Accept-Encoding": "identity"}

@@ -184,8 +184,8 @@ def _from_file(card: ModelCard, checkpoint: Path, ask: Ask) -> Weights:
 
             compare_file(path, card)  # it may have been used with another card of the family
             store.check(path, kept, ask.progress, ask.cancel)
-        else:
-            _convert(card, checkpoint, digest, "file", checkpoint.name, ask)
+            return Weights(path, digest, kept.revision)
+        _convert(card, checkpoint, digest, "file", checkpoint.name, ask)
     return Weights(path, digest, "file")
 
 

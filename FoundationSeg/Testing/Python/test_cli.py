@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from bright_predictor import bright_model
-from FoundationSegLib import SegmentationFileError, Volume, commands
+from FoundationSegLib import SegmentationFileError, Volume, commands_models
 from FoundationSegLib.cli import _joined, main
 from FoundationSegLib.errors import DicomSeriesError
 from FoundationSegLib.replay import onto_grid
@@ -383,12 +383,12 @@ def test_a_fault_of_the_program_is_a_sentence_with_a_way_to_see_more(
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("by nothing")
 
-    monkeypatch.setattr(commands, "models", broken)
+    monkeypatch.setattr(commands_models, "list_models", broken)
     result = run("models", "list")
     assert result.status == 1 and "Traceback" not in result.err and "ZeroDivisionError: by nothing" in result.err
     monkeypatch.setenv("FOUNDATIONSEG_TRACEBACK", "1")
     assert "Traceback" in run("models", "list").err
-    monkeypatch.setattr(commands, "models", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    monkeypatch.setattr(commands_models, "list_models", lambda *_: (_ for _ in ()).throw(MemoryError()))
     assert "not enough memory" in run("models", "list").err
 
 
@@ -402,7 +402,7 @@ def test_series_are_listed_without_what_may_name_a_person(run: Command, monkeypa
             "There are several DICOM series (1: CT, 60 images; 2: PT, 60 images); choose one.", series
         )
 
-    monkeypatch.setattr(commands, "models", several)
+    monkeypatch.setattr(commands_models, "list_models", several)
     result = run("models", "list", "--json")
     assert [entry["number"] for entry in result.data["error"]["series"]] == [1, 2]
     assert "Doe" not in result.out + result.err and "1.2.3" not in result.out + result.err
@@ -587,7 +587,7 @@ def test_demo_on_a_volume_of_one_s_own(tmp_path: Path, image: Path, run: Command
 def test_models_are_listed_and_shown(run: Command) -> None:
     listed = run("models", "list", "--json")
     assert "compact" in [card["name"] for card in listed.data["models"]]
-    assert run("models", "list").out.startswith("compact")
+    assert "\ncompact  " in run("models", "list").out
     shown = run("models", "show", "compact")
     assert "Apache-2.0" in shown.out and "sha256" in shown.out and "missing" not in shown.out
     assert run("models", "show", "compact", "--json").data["models"][0]["name"] == "compact"

@@ -46,7 +46,7 @@ def test_files_fit_the_limit_and_the_card() -> None:
 def test_every_card_keeps_to_the_schema() -> None:
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads((resource_folder("Models") / "model-card.schema.json").read_text(encoding="utf-8"))
-    assert [card.name for card in model_cards()] == ["compact"]
+    assert "compact" in [card.name for card in model_cards()]
     for card in model_cards():
         jsonschema.validate(card.data, schema)
     broken = {key: value for key, value in model_card("compact").data.items() if key != "licence"}
