@@ -56,6 +56,11 @@ class Decoding:
         yield
         self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
 
+    @property
+    def uses_masks(self) -> bool:
+        """Whether the model looks at the logits of a neighbour."""
+        return MASK in self.predictor.takes
+
     def grey(self, number: int) -> Grey:
         """The picture of a slice, uint8 (h, w)."""
         if number not in self._grey:
@@ -72,7 +77,7 @@ class Decoding:
         clicks beside it, which only take away.
         """
         prompts = self.layout.slices[number]
-        if old is not None and MASK in self.predictor.takes:
+        if old is not None and self.uses_masks:
             prompts = replace(prompts, mask=old.logits)
         state = self._decode(number, prompts)
         if old is None or one_way is None:
@@ -84,7 +89,7 @@ class Decoding:
     def follow(self, number: int, neighbour: SliceState, box: Rect, with_mask: bool) -> SliceState:
         """See `SliceDecoder`."""
         own = self.layout.slices.get(number, SlicePrompts())
-        mask = neighbour.logits if with_mask and MASK in self.predictor.takes else None
+        mask = neighbour.logits if with_mask and self.uses_masks else None
         return self._decode(number, replace(own, box=box, mask=mask))
 
     def guess(self, mask: BoolArray) -> SliceState:

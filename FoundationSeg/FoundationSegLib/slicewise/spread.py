@@ -52,6 +52,9 @@ class SliceState:
 class SliceDecoder(Protocol):
     """What spreading needs of the model and the volume."""
 
+    @property
+    def uses_masks(self) -> bool: ...
+
     def grey(self, number: int) -> Grey: ...
 
     def follow(self, number: int, neighbour: SliceState, box: Rect, with_mask: bool) -> SliceState:
@@ -202,10 +205,10 @@ class Spreading:
         grey, neighbour = self.decoder.grey(number), previous.mask
         state = self.decoder.follow(number, previous, box, with_mask=True)
         verdict = judge(state.mask, state.predicted_iou, neighbour, grey, reference, self.policy)
-        if verdict is Verdict.BAD:
+        if verdict in (Verdict.BAD, Verdict.ENDED) and self.decoder.uses_masks:
             again = self.decoder.follow(number, previous, box, with_mask=False)
             second = judge(again.mask, again.predicted_iou, neighbour, grey, reference, self.policy)
-            if second is not Verdict.BAD:
+            if second not in (Verdict.BAD, Verdict.ENDED):
                 return again, second
         return state, verdict
 

@@ -21,12 +21,16 @@ from FoundationSegLib import (
     SegmentationSession,
     Volume,
 )
+from FoundationSegLib.predictor import Embedding
 from FoundationSegLib.prompts import rounds_from_list, rounds_to_list
 from FoundationSegLib.region import CanonicalFrame
 from FoundationSegLib.slicewise.judge import SpreadPolicy, Tissue, Verdict, between, judge, overlap
 from FoundationSegLib.slicewise.layout import lay_out
 from FoundationSegLib.slicewise.plane import SlicePlane
+from FoundationSegLib.slicewise.protocol import SliceDecoded, SliceGeometry, SlicePrompts
 from FoundationSegLib.slicewise.segmenter import SliceModel, SlicePolicy, SlicePrediction
+from FoundationSegLib.slicewise.solid import joined
+from FoundationSegLib.slicewise.spread import SliceState
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -251,6 +255,51 @@ def test_clicks_beside_the_structure_only_take_away_and_clicks_on_it_only_add() 
     assert not (second[14] & ~session.mask("s")[14]).any()
 
 
+def test_a_click_on_other_tissue_does_not_lose_what_there_was() -> None:
+    beside = ellipsoid((14, 36, 18), (8, 7, 10)) & ~BALL
+    volume = phantom((BALL, 160), (beside, 90))
+    session = session_on(volume)
+    session.add("s", at(volume, 14, 20, 18))
+    before = session.mask("s")[14]
+    session.add("s", at(volume, 14, 38, 18))  # the mean of both grey values is neither's
+    assert before.any() and not (before & ~session.mask("s")[14]).any()
+
+
+def test_where_the_neighbours_mask_leads_astray_the_box_alone_is_asked() -> None:
+    class Astray(BrightSlices):
+        def decode_slice(self, embedding: Embedding, geometry: SliceGeometry, prompts: SlicePrompts) -> SliceDecoded:
+            found = super().decode_slice(embedding, geometry, prompts)
+            if prompts.mask is not None and embedding.tensors["image"][0, 0] > 200:
+                return replace(found, logits=np.full_like(found.logits, 4))
+            return found
+
+    volume = phantom((TUBE, 160))
+    array = volume.array.copy()
+    SlicePlane(CanonicalFrame.of(volume), 0).stack(array)[18][0, 0] = 250
+    session = session_on(replace(volume, array=array), model=Astray())
+    session.add("s", box_of(volume, (9.6, 12, 10), (10.4, 28, 26)))
+    assert not state_of(session).slices[18].guessed and dice(session.mask("s"), TUBE) > 0.97
+
+
+def test_a_prompt_beyond_a_gap_fills_the_gap_from_both_sides() -> None:
+    volume = phantom((TUBE & ~((K >= 12) & (K <= 16)), 160))
+    session = session_on(volume)
+    session.add("s", at(volume, 7, 18, 16))
+    near = state_of(session)
+    assert max(near.slices) == 11, "alone, the structure seems to end"
+    session.add("s", at(volume, 21, 22, 20))
+    assert session.mask("s").any((1, 2))[3:27].all()
+    assert all(state_of(session).slices[n] is near.slices[n] for n in range(3, 12)), "what was there stays"
+
+
+def test_a_click_at_the_end_of_a_given_mask_carries_it_on() -> None:
+    volume = phantom((TUBE, 160))
+    session = session_on(volume)
+    session.add("s", MaskPrompt(TUBE & (K >= 10) & (K < 16)))
+    session.add("s", at(volume, 15, 20, 18))
+    assert np.flatnonzero(session.mask("s").any((1, 2))).tolist() == list(range(10, 27))
+
+
 def test_a_negative_click_where_nothing_is_changes_nothing_and_says_so() -> None:
     volume = phantom((BALL, 160))
     session = session_on(volume)
@@ -290,7 +339,7 @@ def test_a_second_segment_on_known_slices_costs_no_encoder_run() -> None:
     session = session_on(volume)
     session.add("a", at(volume, 14, 20, 18))
     runs = session.cache.misses
-    session.add("b", at(volume, 14, 22, 18))
+    session.add("b", at(volume, 11, 22, 18))
     assert session.cache.misses == runs > 0
     assert runs < SHAPE[0], "slices far from the structure were never encoded"
 
@@ -351,7 +400,7 @@ def test_a_mask_on_one_slice_spreads_and_one_on_several_is_filled_in_between() -
     np.testing.assert_array_equal(whole.mask("s"), given_mask)
 
 
-def test_negative_boxes_cut_and_islands_go() -> None:
+def test_negative_boxes_cut() -> None:
     volume = phantom((BALL, 160))
     session = session_on(volume)
     session.add("s", at(volume, 14, 20, 18))
@@ -365,6 +414,26 @@ def session_mask_of_click(volume: Volume) -> np.ndarray:
     session = session_on(volume)
     session.add("s", at(volume, 14, 20, 18))
     return session.mask("s")
+
+
+def test_islands_go_and_what_hangs_together_across_slices_stays() -> None:
+    volume = phantom()
+    frame = CanonicalFrame.of(volume)
+    plane = SlicePlane(frame, 0)
+    click = at(volume, 10, 20, 18)
+    layout = lay_out([(click,)], volume, frame, BrightSlices.takes, plane)
+    (_, centre) = plane.locate(layout.positives)
+    row, column = np.rint(centre[0]).astype(int).tolist()
+    states = {}
+    for number in (10, 11, 12):
+        mask = np.zeros(plane.geometry.shape, bool)
+        mask[row - 2 : row + 3, column + number - 12 : column + number - 8] = True  # moves on from slice to slice
+        mask[1:4, 1:4] = True
+        states[number] = SliceState.of(mask.astype(np.float32), mask, 0.9)
+    corner, block = joined(states, layout, [10]) or pytest.fail("nothing was joined")
+    assert block.sum() == 3 * 20 and corner == (10, 1, 1)
+    boxed = lay_out([(box_of(volume, (9.6, 18, 16), (10.4, 22, 20)),)], volume, frame, BoxSlices.takes, plane)
+    assert joined(states, boxed, [10])[1].sum() == 3 * 29, "on a slice prompted by a box, its larger pieces are meant"
 
 
 def test_spreading_can_be_bounded() -> None:
