@@ -16,7 +16,7 @@ What lives where
     The parent keeps the truth: prompts, masks, undo and redo. The worker keeps what can be made again: the model, its
     embeddings, and the states that the next round goes on from. A worker can therefore be killed at any moment; the
     next one makes the states that it needs from the prompts, with the same code from the same input, hence the same
-    bits. (The new state's mask is compared with the one that the parent holds, and a warning says if a device differed.)
+    bits. (The new state's mask is compared with the one that the parent holds, and a warning says if they differ.)
 
 What goes over the pipes
     One JSON object a line, never more than 16 kB to the worker: whatever is longer travels in a block of shared memory.
@@ -48,7 +48,8 @@ Cancelling
 
 from __future__ import annotations
 
-from .client import Pending, Worker
+from .client import Worker
+from .jobs import Pending
 from .session import WorkerSession
 from .settings import WorkerSettings
 from .wire import WorkerError

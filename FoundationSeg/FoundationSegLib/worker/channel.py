@@ -42,6 +42,12 @@ class Channel:
             link.send({"op": "adopt", "block": block.name})
 
     @property
+    def names(self) -> list[str]:
+        """Of the blocks that the process was told of."""
+        blocks = [self._mailbox, None if self._copy is None else self._copy.block]
+        return [block.name for block in blocks if block is not None]
+
+    @property
     def filled(self) -> bool:
         """Whether the voxels are there, or not needed any more."""
         return self._copy is None or self._copy.ready()

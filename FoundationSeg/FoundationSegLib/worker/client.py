@@ -7,102 +7,18 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from .. import __version__
 from ..errors import Cancelled, FoundationSegError
-from ..predictor import CancelToken, Progress
-from .blocks import Block
 from .channel import Channel
+from .jobs import Job, Pending
 from .link import Link
 from .settings import WorkerSettings
 from .wire import PROTOCOL, Message, ProtocolError, WorkerError, boxed, error_from_message
 
 T = TypeVar("T")
-_TICK_S = 0.02  # how long a waiting call sleeps before it looks at its cancel token again
 _LONGEST_GAP_S = 1.0  # between two polls that counts as the worker's silence: the computer may have slept
-
-
-class Pending(Generic[T]):
-    """A result that will come: look at `done` after `poll`, or be called back, or `wait`."""
-
-    def __init__(
-        self,
-        worker: Worker,
-        cancel: CancelToken | None = None,
-        progress: Progress | None = None,
-        callback: Callable[[Pending[T]], None] | None = None,
-    ) -> None:
-        self._worker = worker
-        self.token = cancel or CancelToken()
-        self.progress = progress
-        self._callback = callback
-        self._value: T | None = None
-        self._error: FoundationSegError | None = None
-        self.done = False
-
-    def cancel(self) -> None:
-        """Takes effect with the next `poll`, at the latest `WorkerSettings.grace_s` later; may come from any thread."""
-        self.token.cancel()
-
-    @property
-    def cancelled(self) -> bool:
-        return isinstance(self._error, Cancelled)
-
-    @property
-    def error(self) -> FoundationSegError | None:
-        """Why there is no result; None if there is one, or none yet."""
-        return self._error
-
-    def result(self) -> T:
-        """What came of it. Raises its error; WorkerError if it is not done."""
-        if not self.done:
-            raise WorkerError("The worker is not done yet; wait for the result, or cancel it.")
-        if self._error is not None:
-            raise self._error
-        return self._value  # type: ignore[return-value]
-
-    def wait(self) -> T:
-        """Waits for the result; other jobs go on, and their callbacks are called meanwhile."""
-        while not self.done:
-            self._worker.poll(_TICK_S)
-        return self.result()
-
-    def settle(self, value: T | None, error: FoundationSegError | None) -> Callable[[], None]:
-        """Used by the worker: sets the result; what is returned calls back."""
-        self._value, self._error, self.done = value, error, True
-        return self._call_back
-
-    def _call_back(self) -> None:
-        if self._error is None and self.progress is not None:
-            self.progress("done", 1.0)
-        if self._callback is not None:
-            self._callback(self)
-
-
-@dataclass
-class Job(Generic[T]):
-    """Something that the worker is to do.
-
-    Attributes:
-        channel: the session that it is about.
-        request: makes the message when the job's turn has come; for that the state at that time counts.
-        finish: makes the result from the answer, and applies it. None of the two is called for a job that is cancelled.
-        again: makes a second message if the worker's answer is that it lacks the state that the first one builds on.
-        background: gives way to any other job.
-    """
-
-    channel: Channel
-    request: Callable[[], Message]
-    finish: Callable[[Message], T]
-    pending: Pending[T]
-    again: Callable[[], Message] | None = None
-    background: bool = False
-    number: int = -1  # as sent; -1 before
-    told_at: float | None = None  # when the worker was told to stop
-    retried: bool = False
-    blocks: list[Block] = field(default_factory=list)
 
 
 class Worker:
@@ -171,7 +87,8 @@ class Worker:
                 self._lose()  # it loads a model that nobody wants any more
             else:
                 self._channels.remove(channel)
-                self._link.send({"op": "close", "id": next(self._numbers), "session": channel.key})
+                number = next(self._numbers)
+                self._link.send({"op": "close", "id": number, "session": channel.key, "blocks": channel.names})
         channel.let_go()
         self.poll()
 
@@ -199,17 +116,20 @@ class Worker:
     def _step(self, timeout: float) -> None:
         self._dying = [link for link in self._dying if not link.reap()]
         self._listen()
-        self._watch()
+        if self._watch():
+            return
         self._advance()
         if timeout <= 0 or not self.busy:
             return
+        if self._job is not None and self._job.told_at is not None:
+            timeout = min(timeout, max(0.0, self._job.told_at + self.settings.grace_s - time.monotonic()))
         if self._job is not None and not self._job.channel.filled:
             self._job.channel.wait(timeout)
         elif self._link is not None:
             self._link.wait(timeout)
         self._listen()
-        self._watch()
-        self._advance()
+        if not self._watch():
+            self._advance()
 
     def _listen(self) -> None:
         link = self._link
@@ -299,30 +219,32 @@ class Worker:
             "prompts, and report this if it happens again."
         )
 
-    def _watch(self) -> None:
-        """Cancellation and time limits."""
+    def _watch(self) -> bool:
+        """Cancellation and time limits. True if a job was just torn away: first its caller gets control back."""
         self._drop_cancelled()
         job, link, now = self._job, self._link, time.monotonic()
         if link is not None and link.greeting is None and now - link.started > self.settings.start_s:
             self._fail(f"The worker process did not start within {self.settings.start_s:g} s")
-            return
+            return False
         if job is None:
-            return
+            return False
         if job.pending.token.cancelled:
-            self._stop(job, now)
-        elif job.number < 0 and self._opening is None:
-            return
-        elif self._silence > self.settings.stall_s:
+            return self._stop(job, now)
+        if job.number < 0 and self._opening is None:
+            return False
+        if self._silence > self.settings.stall_s:
             self._fail(f"The worker process has said nothing for {self.settings.stall_s:g} s and was ended")
         elif now - self._stage_started > self.settings.limit_s:
             self._fail(f"One stage took longer than {self.settings.limit_s:g} s, so that the worker process was ended")
+        return False
 
     def _drop_cancelled(self) -> None:
         for job in [job for job in self._queue if job.pending.token.cancelled]:
             self._queue.remove(job)
             self._settle(job, None, _cancelled())
 
-    def _stop(self, job: Job[Any], now: float) -> None:
+    def _stop(self, job: Job[Any], now: float) -> bool:
+        """Asks the worker to stop, or makes it stop; True for the latter."""
         if job.number < 0 or self._link is None:  # the worker has not begun
             self._finish_job(None, _cancelled())
         elif job.told_at is None:
@@ -332,9 +254,10 @@ class Worker:
             channel = job.channel
             self._lose()
             self._finish_job(None, _cancelled())
-            self._start()
             if not channel.closed:
-                self.warm(channel)
+                self.warm(channel)  # the next poll starts another one
+            return True
+        return False
 
     def warm(self, channel: Channel) -> Pending[bool]:
         """Has the process started and the session opened in it, before anything is asked of it."""
@@ -388,23 +311,21 @@ class Worker:
         number = next(self._numbers)
         self._opening = (channel, number)
         self._begin()
-        self._post({"op": "open", "id": number, **channel.opening()}, [])
+        assert self._link is not None
+        self._link.send({"op": "open", "id": number, **channel.opening()})
 
     def _send(self, job: Job[Any], message: Message) -> None:
+        assert self._link is not None
         job.number = next(self._numbers)
         self._begin()
-        self._post({**message, "id": job.number}, job.blocks)
+        short, block = boxed({**message, "id": job.number})
+        if block is not None:
+            job.blocks.append(block)
+        self._link.send(short)
 
     def _begin(self) -> None:
         self._silence = 0.0
         self._stage_started = self._polled = time.monotonic()
-
-    def _post(self, message: Message, blocks: list[Block]) -> None:
-        assert self._link is not None
-        short, block = boxed(message)
-        if block is not None:
-            blocks.append(block)
-        self._link.send(short)
 
     def _start(self) -> None:
         self._link = Link(self.settings)

@@ -43,7 +43,7 @@ def forbid_network() -> None:
     asked = {"socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo", "socket.gethostbyname"}
 
     def refuse(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in asked:
+        if event in asked and getattr(getattr(arguments[0], "family", None), "name", "") != "AF_UNIX":
             raise ModelError(
                 "The worker process tried to use the network, which it may not; download the model beforehand, or "
                 "allow it in the settings."

@@ -148,6 +148,8 @@ class Link:
         how = f"it ended with status {status}"
         if status < 0 and sys.platform != "win32":
             how = f"it was killed by {signal.Signals(-status).name}"
+            if -status == signal.SIGKILL:
+                how += ", perhaps for want of memory"
         text = self.tail()
         return f"{how}: {text}" if text else how
 

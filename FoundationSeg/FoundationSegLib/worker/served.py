@@ -55,7 +55,7 @@ class ServedSession:
         self._segmenter = model.segmenter(self._volume, EmbeddingCache())
         self._states: OrderedDict[int, _State] = OrderedDict()
 
-    def predict(self, request: Message, cancel: CancelToken, progress: Progress | None) -> Message:
+    def predict(self, request: Message, cancel: CancelToken, progress: Progress) -> Message:
         """A round on top of the state `after`; the new state is kept under `key`."""
         start = time.perf_counter()
         before, warnings = self._before(request, cancel, progress)

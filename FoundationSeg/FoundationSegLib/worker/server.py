@@ -75,7 +75,10 @@ class Server:
     def _take(self, request: Message) -> None:
         operation = request["op"]
         if operation == "adopt":
-            block = self._blocks[request["block"]] = Block.attach(request["block"])
+            try:
+                block = self._blocks[request["block"]] = Block.attach(request["block"])
+            except FileNotFoundError:
+                return  # the session was closed before this process had started
             block.remove_name()
             return
         if operation == "cancel":
@@ -128,8 +131,7 @@ class Server:
         return {"identity": session.identity}
 
     def _do_predict(self, request: Message, token: CancelToken) -> Message:
-        speak = self._speaker(request["id"]) if request.get("progress") else None
-        return self._sessions[request["session"]].predict(request, token, speak)
+        return self._sessions[request["session"]].predict(request, token, self._speaker(request["id"]))
 
     def _do_uncertainty(self, request: Message, token: CancelToken) -> Message:
         return self._sessions[request["session"]].uncertainty(request, token)
@@ -143,10 +145,11 @@ class Server:
 
     def _do_close(self, request: Message, token: CancelToken) -> Message:
         session = self._sessions.pop(request["session"], None)
+        blocks = [self._blocks.pop(name) for name in request["blocks"] if name in self._blocks]
         if session is not None:
-            blocks = session.blocks
+            blocks += session.blocks
             del session
-            self._let_go(blocks)
+        self._let_go(blocks)
         return {}
 
     def _let_go(self, blocks: list[Block]) -> None:

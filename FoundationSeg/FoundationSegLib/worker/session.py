@@ -20,7 +20,8 @@ from ..session import Result, SegmentationSession, _History
 from ..volume import Volume
 from .blocks import Block
 from .channel import Channel
-from .client import Job, Pending, Worker, no_room
+from .client import Worker, no_room
+from .jobs import Job, Pending
 from .settings import WorkerSettings
 from .wire import Message, ProtocolError, WorkerError, box_shape, digest, round_to_list, unpack
 
@@ -92,22 +93,11 @@ class RemoteSegmenter:
             rounds, previous = begin()
             assert previous is None or isinstance(previous, RemotePrediction)  # of the same segmenter
             before = previous
-            return {
-                "op": "predict",
-                "key": key,
-                "round": round_to_list(rounds[-1]),
-                "progress": pending.progress is not None,
-                **self._state(before),
-            }
+            return {"op": "predict", "key": key, "round": round_to_list(rounds[-1]), **self._state(before)}
 
         def again() -> Message:
-            return {
-                "op": "predict",
-                "key": key,
-                "round": round_to_list(rounds[-1]),
-                "progress": pending.progress is not None,
-                **self._state(before, whole=True),
-            }
+            round_ = round_to_list(rounds[-1])
+            return {"op": "predict", "key": key, "round": round_, **self._state(before, whole=True)}
 
         def answer(message: Message) -> Any:
             keys = (*(before.keys if before is not None else ()), key)
@@ -119,6 +109,10 @@ class RemoteSegmenter:
 
     def uncertainty(self, prediction: Prediction) -> Array:
         """See `Segmenter`; waits."""
+        return self.submit_uncertainty(Pending(self.worker), prediction).wait()
+
+    def submit_uncertainty(self, pending: Pending[Array], prediction: Prediction) -> Pending[Array]:
+        """Without waiting. Raises WorkerError where there is no shared memory for it."""
         assert isinstance(prediction, RemotePrediction)  # of the same segmenter
         shape = box_shape(prediction.region_box)
         try:
@@ -134,11 +128,7 @@ class RemoteSegmenter:
                 raise ProtocolError("an uncertainty of another shape")
             return out.array(shape, np.float32).copy()
 
-        pending: Pending[Array] = Pending(self.worker)
-        try:
-            return self.worker.submit(Job(self.channel, request, answer, pending, lambda: request(True))).wait()
-        finally:
-            out.close()
+        return self.worker.submit(Job(self.channel, request, answer, pending, lambda: request(True), blocks=[out]))
 
     def _state(self, prediction: RemotePrediction | None, whole: bool = False) -> Message:
         """What the worker is to go on from; `whole` says how to make it."""
@@ -231,6 +221,15 @@ class WorkerSession(SegmentationSession):
 
         self._segmenter.submit(pending, begin, finish)
         return pending
+
+    def uncertainty_async(
+        self, segment: str, done: Callable[[Pending[Array]], None] | None = None
+    ) -> Pending[Array] | None:
+        """`uncertainty` that does not wait; None where there is nothing to be uncertain of."""
+        prediction = self._known(segment).current
+        if prediction is None:
+            return None
+        return self._segmenter.submit_uncertainty(Pending(self.worker, callback=done), prediction)
 
     def prefetch(self, ras: tuple[float, float, float]) -> Pending[bool] | None:
         """Has the worker look, while it has nothing else to do, at what a click at `ras` mm would make it look at.

@@ -46,7 +46,7 @@ class WorkerSettings:
     start_s: float = 60.0
     stall_s: float = 60.0
     limit_s: float = 1800.0
-    grace_s: float = 0.15
+    grace_s: float = 0.12
 
     def command(self) -> list[str]:
         """The command line. Raises WorkerError where no interpreter is known."""
