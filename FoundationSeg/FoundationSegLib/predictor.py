@@ -105,20 +105,47 @@ class Predictor(Protocol):
         """The cheap half: once per prompt, refining the mask of the round before where there is one."""
 
 
-class EmbeddingCache:
-    """The embeddings used last, up to a number of bytes, so that a second object in a region costs no encoder run."""
+class Shelf(Protocol):
+    """Where a volume's embeddings outlive the session."""
 
-    def __init__(self, capacity_bytes: int = 512 * 2**20) -> None:
+    def get(self, key: Hashable) -> Embedding | None: ...
+
+    def put(self, key: Hashable, embedding: Embedding) -> None: ...
+
+
+class EmbeddingCache:
+    """The embeddings used last, up to a number of bytes, so that a second object in a region costs no encoder run.
+
+    `misses` counts encoder runs. With `on_disk` False nothing is kept beyond the session, whatever the family.
+    """
+
+    def __init__(self, capacity_bytes: int = 512 * 2**20, on_disk: bool = True) -> None:
         self.capacity_bytes = capacity_bytes
+        self.on_disk = on_disk
         self.misses = 0
         self._entries: dict[Hashable, Embedding] = {}
+        self._shelf: Shelf | None = None
+
+    def keep(self, volume: Volume, identity: ModelIdentity) -> None:
+        """From now on, embeddings (all of this volume and model) are looked for and kept on disk, if the user allows.
+
+        For families whose encoder takes longer than reading a file; see `embedding_store`.
+        """
+        if self.on_disk:
+            from .embedding_store import shelf_of
+
+            self._shelf = shelf_of(volume, identity)
 
     def get(self, key: Hashable, make: Callable[[], Embedding]) -> Embedding:
         """The embedding under `key`, made by `make` if it is not there."""
         embedding = self._entries.pop(key, None)
+        if embedding is None and self._shelf is not None:
+            embedding = self._shelf.get(key)
         if embedding is None:
             self.misses += 1
             embedding = make()
+            if self._shelf is not None:
+                self._shelf.put(key, embedding)
         self._entries[key] = embedding  # the end of the dictionary is the most recent use
         total = sum(entry.nbytes for entry in self._entries.values())
         while total > self.capacity_bytes and len(self._entries) > 1:

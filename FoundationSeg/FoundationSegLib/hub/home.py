@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder in which FoundationSeg keeps what it has to remember: weights, the lock file, accepted licences.
 
-It holds nothing of a patient. The environment variable FOUNDATIONSEG_HOME moves it, for shared installations and tests.
+It holds nothing of a patient, but for its folder "embeddings" (see `embedding_store`). The environment variable
+FOUNDATIONSEG_HOME moves it, for shared installations and tests.
 """
 
 from __future__ import annotations

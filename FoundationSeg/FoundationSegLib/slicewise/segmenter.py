@@ -73,6 +73,7 @@ class SliceModel:
         return self.predictor.identity
 
     def segmenter(self, volume: Volume, cache: EmbeddingCache) -> SliceSegmenter:
+        cache.keep(volume, self.identity)
         return SliceSegmenter(volume, self.predictor, cache, self.policy)
 
 

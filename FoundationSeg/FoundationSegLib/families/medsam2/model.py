@@ -28,6 +28,7 @@ class MedSam2Model:
     policy: StackPolicy = field(default_factory=StackPolicy)
 
     def segmenter(self, volume: Volume, cache: EmbeddingCache) -> MedSam2Segmenter:
+        cache.keep(volume, self.identity)
         return MedSam2Segmenter(volume, self.network, self.settings, self.device, cache, self.policy)
 
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from ...errors import ModelError
+from ...precision import AUTO, FASTEST, FORMATS, choose
 from ...predictor import ModelIdentity
 from ...slicewise.segmenter import SliceModel, SlicePolicy
 from ..torch_device import torch_device, versions
@@ -22,7 +23,7 @@ from .quantised import quantise
 if TYPE_CHECKING:
     from ...catalogue import ModelCard
 
-_PRECISIONS = ("float32", "int8")
+_INT8 = "int8"
 
 
 def config_from(architecture: dict[str, Any]) -> SamConfig:
@@ -47,20 +48,22 @@ def expected(card: ModelCard) -> dict[str, tuple[int, ...]]:
 def load_model(card: ModelCard, weights: Path, device: str) -> SliceModel:
     """A SAM or a MedSAM, by the card's family. Raises ModelError for a device or precision that is not there.
 
-    `architecture.precision` "int8" rounds the encoder's linear layers to 8 bits, on the CPU: faster, and not exact.
+    `architecture.precision` "int8" rounds the encoder's linear layers to 8 bits, on the CPU: faster, and not exact. For
+    its other values see `precision`.
     """
     where = torch_device(device)
-    precision = card.architecture.get("precision", "float32")
-    if precision not in _PRECISIONS or (precision == "int8" and where.type != "cpu"):
+    asked = card.architecture.get("precision")
+    if asked not in (None, _INT8, AUTO, FASTEST, *FORMATS) or (asked == _INT8 and where.type != "cpu"):
         raise ModelError(
-            f"{card.name} cannot run in the precision {precision!r} on {where.type}; use float32, or int8 on the cpu."
+            f"{card.name} cannot run in the precision {asked!r} on {where.type}; use float32, or int8 on the cpu."
         )
+    precision = asked if asked == _INT8 else choose("attention", where, asked)
     with torch.device("meta"):
         network = SamNetwork(config_from(card.architecture))
     # Assigned, not copied: weights are in memory once.
     network.load_state_dict(load_file(weights), strict=True, assign=True)
     network.requires_grad_(False)
-    if precision == "int8":
+    if precision == _INT8:
         quantise(network.image_encoder)
     identity = ModelIdentity(card.name, card.revision, card.sha256, str(where), precision, versions())
     family = MedSamSlices if card.family == "medsam" else SamSlices

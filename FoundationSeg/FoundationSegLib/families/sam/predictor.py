@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...precision import encoded
 from ...predictor import Array, Embedding, ModelIdentity
 from ...slicewise.contrast import Contrast, contrast_of
 from ...slicewise.protocol import (
@@ -46,8 +47,9 @@ class SamSlices:
         return pictures.sam_picture(image, self._size(geometry), self.side)
 
     def encode_slice(self, prepared: Array, check: Callable[[], None]) -> Embedding:
-        embedding = self.network.encode(torch.from_numpy(prepared)[None].to(self.device), check)
-        return Embedding({"image": embedding.float().cpu().numpy()})
+        image = torch.from_numpy(prepared)[None].to(self.device)
+        embedding = encoded(lambda: self.network.encode(image, check), self.identity.precision, self.device)
+        return Embedding({"image": embedding.cpu().numpy()})
 
     def decode_slice(self, embedding: Embedding, geometry: SliceGeometry, prompts: SlicePrompts) -> SliceDecoded:
         # A lone point may mean a part or the whole: the original then asks for three masks and takes the best.

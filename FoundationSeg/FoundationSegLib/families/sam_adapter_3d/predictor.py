@@ -115,6 +115,7 @@ class AdapterModel:
         return self.predictor.identity
 
     def segmenter(self, volume: Volume, cache: EmbeddingCache) -> AdapterSegmenter:
+        cache.keep(volume, self.identity)
         return AdapterSegmenter(volume, self.predictor, cache, self.policy)
 
 

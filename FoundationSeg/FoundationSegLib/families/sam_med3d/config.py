@@ -44,7 +44,11 @@ class SamMed3dConfig:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SamMed3dConfig:
-        """The defaults with the values of `data` in their place. Raises ModelError for what no field is named like."""
+        """The defaults with the values of `data` in their place. Raises ModelError for what no field is named like.
+
+        `precision` is no size but the way to run the network (see `precision`), and passed over.
+        """
+        data = {name: value for name, value in data.items() if name != "precision"}
         unknown = sorted(set(data) - {field.name for field in fields(cls)})
         if unknown:
             raise ModelError(f"The model card describes a SAM-Med3D network with unknown sizes: {', '.join(unknown)}.")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...catalogue import ModelCard
+from ...precision import choose
 from ...predictor import EmbeddingCache, ModelIdentity
 from ...volume import Volume
 from ..torch_device import torch_device, versions
@@ -29,6 +30,7 @@ class SamMed3dModel:
         return self.predictor.identity
 
     def segmenter(self, volume: Volume, cache: EmbeddingCache) -> SamMed3dSegmenter:
+        cache.keep(volume, self.identity)
         return SamMed3dSegmenter(volume, self.predictor, cache, self.policy)
 
 
@@ -36,5 +38,6 @@ def load_model(card: ModelCard, weights: Path, device: str) -> SamMed3dModel:
     """The model of a card. Raises ModelError for weights of another network, and for a device that is not there."""
     where = torch_device(device)
     network = load_network(SamMed3dConfig.from_dict(card.architecture), weights, str(where))
-    identity = ModelIdentity(card.name, card.revision, card.sha256, str(where), "float32", versions())
+    precision = choose("attention", where, card.architecture.get("precision"))
+    identity = ModelIdentity(card.name, card.revision, card.sha256, str(where), precision, versions())
     return SamMed3dModel(SamMed3dPredictor(network, where, identity))

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from ...precision import encoded
 from ...predictor import Array, Decoded, Embedding, GridPrompts, ModelIdentity
 from ...region import CanonicalFrame, Region
 from ...volume import Volume
@@ -41,7 +42,8 @@ class SamMed3dPredictor:
     def encode(self, prepared: Array) -> Embedding:
         with torch.inference_mode():
             image = torch.tensor(prepared)[None].to(self.device)
-            return Embedding({"image": self.network.encode(image)[0].float().cpu().numpy()})
+            embedding = encoded(lambda: self.network.encode(image), self.identity.precision, self.device)
+            return Embedding({"image": embedding[0].cpu().numpy()})
 
     def refine(
         self, embedding: Embedding, coords: Array, labels: npt.NDArray[np.int64], previous: Array | None

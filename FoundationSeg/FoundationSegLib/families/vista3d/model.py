@@ -23,6 +23,7 @@ class Vista3dModel:
     identity: ModelIdentity
 
     def segmenter(self, volume: Volume, cache: EmbeddingCache) -> Vista3dSegmenter:
+        cache.keep(volume, self.identity)
         return Vista3dSegmenter(volume, self.inference, cache)
 
 
