@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .hub.weights import Ask
 
 EMBEDDED = "compact"
+USER_FILE = "file"  # the revision of weights that came from a file of the user's
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,26 @@ def load_model(name: str, device: str = "auto", checkpoint: Path | None = None, 
     return _family_model(replace_weights(card, weights.revision, weights.sha256), weights.path, device)
 
 
+def load_recorded(name: str, device: str, revision: str, sha256: str) -> str | Model:
+    """For making a result anew: its model if it was one of a user's own file, which was kept; else just the name.
+
+    Raises ModelError as `load_model` does.
+    """
+    card = model_card(name)
+    if revision != USER_FILE:
+        return name
+    from .hub import store
+
+    path = store.place(card.family, sha256)
+    if (kept := store.note_of(path)) is None:
+        raise ModelError(
+            f"It was made with a checkpoint of the user's own (sha256 {sha256[:12]}...), which was not used on this "
+            "computer so far; use it once (segment ... --checkpoint FILE), then try again."
+        )
+    store.check(path, kept)
+    return _family_model(replace_weights(card, revision, sha256), path, device)
+
+
 def require_memory(card: ModelCard) -> None:
     """Raises ModelTooLarge if running the model on the CPU needs more memory than is free."""
     from .memory import available_bytes
@@ -206,12 +227,12 @@ def _embedded(name: str, device: str) -> Model:
 
 
 # The models used last, by what they were made from; few, because each can take gigabytes.
-_loaded: dict[tuple[str, str, Path, str], Model] = {}
+_loaded: dict[tuple[str, str, str, Path, str], Model] = {}
 _KEPT = 2
 
 
 def _family_model(card: ModelCard, weights: Path, device: str) -> Model:
-    key = (card.name, card.sha256, weights, device)
+    key = (card.name, card.revision, card.sha256, weights, device)
     model = _loaded.pop(key, None)
     if model is None:
         from . import families

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .catalogue import USER_FILE, load_recorded
 from .errors import ModelError, PromptError, SegmentationFileError, VolumeError
 from .predictor import Progress
 from .prompts import Round, rounds_from_list
@@ -180,16 +181,18 @@ def _session(
 ) -> tuple[SegmentationSession, tuple[str, ...]]:
     """The session with the recorded model, on the wished or recorded device, and what is to be said of the choice."""
     model, recorded = str(provenance.get("model", "")), str(provenance.get("device", "auto"))
+    revision, sha256 = str(provenance.get("revision", "")), str(provenance.get("sha256", ""))
     notes: tuple[str, ...] = ()
     wanted = device or recorded
-    if (model, wanted) not in sessions:
+    key = (f"{model} {sha256 if revision == USER_FILE else ''}", wanted)
+    if key not in sessions:
         try:
-            sessions[model, wanted] = SegmentationSession(volume, model, wanted)
+            sessions[key] = SegmentationSession(volume, load_recorded(model, wanted, revision, sha256), wanted)
         except ModelError:
             if device is not None or recorded == "auto":
                 raise
-            sessions[model, wanted] = SegmentationSession(volume, model, "auto")
-    session = sessions[model, wanted]
+            sessions[key] = SegmentationSession(volume, load_recorded(model, "auto", revision, sha256), "auto")
+    session = sessions[key]
     used = session.model.identity.device
     if used != recorded:
         notes = (f'It was made on "{recorded}" and replayed on "{used}".',)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -102,8 +103,6 @@ def keep(state: dict[str, torch.Tensor], family: str, source_sha256: str, revisi
 
 def keep_file(source: Path, kept: Kept) -> Path:
     """Copies a safetensors file of a bundle, whose bytes have to be those of its note. Raises ModelError."""
-    import shutil
-
     target = place(kept.family, kept.source_sha256)
     temporary = made(target.parent) / f".{target.name}.{secrets.token_hex(4)}.tmp"
     try:
@@ -134,6 +133,7 @@ def _adopt(temporary: Path, target: Path, kept: Kept) -> tuple[Path, Kept]:
     _note_path(target).unlink(missing_ok=True)
     os.replace(temporary, target)
     write_json(_note_path(target), asdict(kept))
+    shutil.copymode(_note_path(target), target)  # safetensors writes for the user alone, whatever the umask says
     return target, kept
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import families
-from ..catalogue import ModelCard
+from ..catalogue import USER_FILE, ModelCard
 from ..errors import ModelError
 from ..predictor import CancelToken, Progress
 from . import licence, store
@@ -185,8 +185,8 @@ def _from_file(card: ModelCard, checkpoint: Path, ask: Ask) -> Weights:
             compare_file(path, card)  # it may have been used with another card of the family
             store.check(path, kept, ask.progress, ask.cancel)
             return Weights(path, digest, kept.revision)
-        _convert(card, checkpoint, digest, "file", checkpoint.name, ask)
-    return Weights(path, digest, "file")
+        _convert(card, checkpoint, digest, USER_FILE, checkpoint.name, ask)
+    return Weights(path, digest, USER_FILE)
 
 
 def _convert(card: ModelCard, source: Path, sha256: str, revision: str, name: str, ask: Ask) -> Path:
@@ -194,7 +194,7 @@ def _convert(card: ModelCard, source: Path, sha256: str, revision: str, name: st
 
     if ask.progress is not None:
         ask.progress("convert", 0.0)
-    state = read_state(source, card, name, intact=revision != "file")
+    state = read_state(source, card, name, intact=revision != USER_FILE)
     if ask.cancel is not None:
         ask.cancel.check()
     path, _ = store.keep(state, card.family, sha256, revision)

@@ -65,6 +65,7 @@ def test_the_first_use_downloads_and_the_second_needs_no_network(case: Case, mon
     cached = case.cache / "models--someone--tiny" / "snapshots" / COMMIT / "folder" / "tiny.pth"
     assert cached.read_bytes() == case.hub.files[TINY], "other tools cannot find it"
     assert not case.parts() and not case.temporary()
+    assert weights.path.stat().st_mode == lock_file().stat().st_mode, "a shared installation cannot read it"
     no_network(monkeypatch)
     assert ensure_weights(case.card) == weights
     identity = load_model("tiny", "cpu").identity

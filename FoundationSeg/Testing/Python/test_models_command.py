@@ -410,6 +410,12 @@ def test_from_the_hub_to_a_mask_with_a_real_network(
     status, text, err = run(*arguments, "--checkpoint", mine)
     assert status == 0 and "mine.pth is a checkpoint of small" in err, err
     assert json.loads(text)["model"]["revision"] == "file"
+    mine.unlink()
+    status, text, err = run("replay", out, "--volume", image)
+    assert status == 0 and text.startswith("identical"), err
+    monkeypatch.setenv("FOUNDATIONSEG_HOME", str(tmp_path / "elsewhere"))
+    status, _, err = run("replay", out, "--volume", image)
+    assert status == 1 and "It was made with a checkpoint of the user's own" in err
 
 
 @pytest.mark.parametrize(
