@@ -40,11 +40,12 @@ class RegionPolicy:
     first_mm: float = 16.0  # finest scale that a lone click is tried at
     search_size: int | None = None  # points per edge of the grids on which a lone click's scale is sought
     scale_step: float = 2.5  # between the scales that a lone click is tried at
-    size_prior: float = 0.4  # a lone click's answers count for less the larger their region, by this power of its edge
+    size_prior: float = 0.6  # a lone click's answers count for less the larger their region, by this power of its edge
     touch: float = 0.01  # share of a face's grid points in the mask from which the region grows
     grow: float = 1.6
     zoom: float = 0.7  # the region is laid anew when this share of its edge would do
     most_passes: int = 3  # grow or zoom passes per prompt
+    surplus: float = 2.0  # a negative click clears this many times its depth in the mask at most; 0 is up to the model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +114,7 @@ class RegionSegmenter:
             logits = np.where(sample_mask(start, self.frame, region), np.float32(4), np.float32(-4))
             decoded = run.decode(region, logits)
         elif previous is not None:
+            previous = replace(previous, logits=self._without_surplus(previous, cues))
             region = self._following(previous, cues)
             decoded = run.decode(region, self._carried(previous, region))
             region, decoded = run.settle(region, decoded)
@@ -174,6 +176,27 @@ class RegionSegmenter:
         known = _grid_bounds(previous.logits > 0, previous.region)
         everything = np.concatenate([points, known] if known is not None else [points])
         return self._around(np.stack([everything.min(0), everything.max(0)]))
+
+    def _without_surplus(self, previous: RegionPrediction, cues: Cues) -> Array:
+        """The logits of the round before without what negative clicks in its mask say is too much.
+
+        People click in the middle of what is wrong, so a click deep in the mask means much and one under its surface
+        little: cleared is what lies nearer to the negative click than to any positive one, as far as a multiple of the
+        depth of the click in the mask. The model alone would often keep what looks like the structure itself.
+        """
+        mask, grid = previous.logits > 0, cues.on_grid(previous.region)
+        positive = grid.point_coords[grid.point_labels == 1]
+        surplus = np.zeros_like(mask)
+        if len(positive) == 0 or mask.all() or self.policy.surplus == 0:
+            return previous.logits
+        to_positive = np.min([_squared_distances(mask.shape[0], c) for c in positive], axis=0)
+        for coordinate in grid.point_coords[grid.point_labels == 0]:
+            place = tuple(np.rint(coordinate).astype(int))
+            if all(0 <= p < n for p, n in zip(place, mask.shape, strict=True)) and mask[place]:
+                distance = _squared_distances(mask.shape[0], coordinate)
+                reach = self.policy.surplus**2 * distance[~mask].min()
+                surplus |= distance < np.minimum(to_positive, reach)
+        return np.where(surplus & mask, np.float32(_OUTSIDE_LOGIT), previous.logits)
 
     def _one_way(self, round_: Round, previous: RegionPrediction, region: Region, decoded: Decoded) -> Decoded:
         """Lets clicks on the structure only add, and clicks beside it only take away; what they do not mean stays.
@@ -359,6 +382,13 @@ def largest_component(mask: BoolArray) -> BoolArray:
     if not mask.any():
         return mask
     result: BoolArray = cc3d.largest_k(mask.astype(np.uint8), k=1, connectivity=18) > 0
+    return result
+
+
+def _squared_distances(size: int, coordinate: Array) -> Array:
+    """Squared distance (size, size, size) of each grid point to a coordinate (3,), in grid units."""
+    z, y, x = ((np.arange(size, dtype=np.float32) - c) ** 2 for c in coordinate)
+    result: Array = z[:, None, None] + y[None, :, None] + x[None, None, :]
     return result
 
 

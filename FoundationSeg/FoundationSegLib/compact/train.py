@@ -36,7 +36,7 @@ class TrainConfig:
 
     minutes: float = 105.0
     seed: int = 20261122
-    stages: tuple[tuple[float, int, int, int], ...] = ((0.65, 32, 2, 2), (0.92, 48, 2, 3), (1.0, 64, 1, 3))
+    stages: tuple[tuple[float, int, int, int], ...] = ((0.46, 32, 2, 2), (0.86, 48, 2, 2), (1.0, 64, 1, 3))
     targets: int = 3
     learning_rate: float = 1.5e-3
     weight_decay: float = 1e-2
