@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import sys
@@ -89,8 +90,11 @@ class Block:
         return self._memory.size
 
     def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.uint8, writable: bool = True) -> npt.NDArray[Any]:
-        """A view of the block's start. It must be gone before `close`. Raises TypeError if the block is too small."""
-        view: npt.NDArray[Any] = np.ndarray(shape, np.dtype(dtype), buffer=self._memory.buf)
+        """A view of the block's start. It must be gone before `close`. Raises ValueError if the block is too small."""
+        # Not np.ndarray(buffer=...): that lets the memory be unmapped under the array.
+        kind, memory = np.dtype(dtype), self._memory.buf
+        assert memory is not None, "the block was closed"
+        view: npt.NDArray[Any] = np.frombuffer(memory, kind, count=math.prod(shape)).reshape(shape)
         view.setflags(write=writable)
         return view
 

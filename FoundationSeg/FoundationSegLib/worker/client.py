@@ -141,6 +141,8 @@ class Worker:
         try:
             for message in link.receive():
                 self._silence = 0.0
+                if self._job is not None:
+                    self._job.heard = True
                 self._take(message)
                 if self._link is not link:
                     return
@@ -193,9 +195,9 @@ class Worker:
                 self._calls.append(lambda: progress(stage, fraction))
         elif message["event"] == "error":
             self._finish_job(None, self._error(message))
-        elif message.get("missing") and job.again is not None:
+        elif message.get("missing") and job.again is not None and not job.asked:
+            job.asked = True
             self._send(job, job.again())
-            job.again = None
         elif job.pending.token.cancelled:
             self._finish_job(None, _cancelled())  # its last stage was over before it could stop
         else:
@@ -317,6 +319,7 @@ class Worker:
     def _send(self, job: Job[Any], message: Message) -> None:
         assert self._link is not None
         job.number = next(self._numbers)
+        job.heard = False
         self._begin()
         short, block = boxed({**message, "id": job.number})
         if block is not None:
@@ -336,8 +339,9 @@ class Worker:
         job = self._job
         if job is None:
             self._lose()  # the next job starts another one
-        elif not job.retried and (self._parting or (link.greeting and job.number < 0 and self._opening is None)):
-            job.retried, job.number = True, -1  # it came as the worker was leaving: the next one does it
+        elif not job.retried and (self._parting or (link.greeting and self._opening is None and not job.heard)):
+            # It came as the worker was leaving, or before it was known that it is gone: the next one does it.
+            job.retried, job.asked, job.number = True, False, -1
             self._lose()
         else:
             self._fail(f"The worker process ended unexpectedly ({link.epitaph()})")

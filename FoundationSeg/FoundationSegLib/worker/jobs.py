@@ -97,5 +97,7 @@ class Job(Generic[T]):
     background: bool = False
     number: int = -1  # as sent; -1 before
     told_at: float | None = None  # when the worker was told to stop
+    heard: bool = False  # the worker has said something since it was sent
+    asked: bool = False  # the worker has asked `again`
     retried: bool = False
     blocks: list[Block] = field(default_factory=list)

@@ -20,7 +20,7 @@ from ..session import Result, SegmentationSession, _History
 from ..volume import Volume
 from .blocks import Block
 from .channel import Channel
-from .client import Worker, no_room
+from .client import Worker
 from .jobs import Job, Pending
 from .settings import WorkerSettings
 from .wire import Message, ProtocolError, WorkerError, box_shape, digest, round_to_list, unpack
@@ -112,23 +112,24 @@ class RemoteSegmenter:
         return self.submit_uncertainty(Pending(self.worker), prediction).wait()
 
     def submit_uncertainty(self, pending: Pending[Array], prediction: Prediction) -> Pending[Array]:
-        """Without waiting. Raises WorkerError where there is no shared memory for it."""
+        """Without waiting."""
         assert isinstance(prediction, RemotePrediction)  # of the same segmenter
         shape = box_shape(prediction.region_box)
-        try:
-            out = Block.create(int(np.prod(shape)) * 4)
-        except OSError as error:
-            raise no_room(error) from error
+        held: list[Block] = []
 
-        def request(whole: bool = False) -> Message:
-            return {"op": "uncertainty", "out": out.name, **self._state(prediction, whole)}
+        def request() -> Message:
+            held.append(Block.create(int(np.prod(shape)) * 4))
+            return {"op": "uncertainty", "out": held[-1].name, **self._state(prediction)}
+
+        def again() -> Message:
+            return {"op": "uncertainty", "out": held[-1].name, **self._state(prediction, whole=True)}
 
         def answer(message: Message) -> Array:
             if message.get("shape") != list(shape):
                 raise ProtocolError("an uncertainty of another shape")
-            return out.array(shape, np.float32).copy()
+            return held[-1].array(shape, np.float32).copy()
 
-        return self.worker.submit(Job(self.channel, request, answer, pending, lambda: request(True), blocks=[out]))
+        return self.worker.submit(Job(self.channel, request, answer, pending, again, blocks=held))
 
     def _state(self, prediction: RemotePrediction | None, whole: bool = False) -> Message:
         """What the worker is to go on from; `whole` says how to make it."""

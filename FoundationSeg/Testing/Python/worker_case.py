@@ -17,11 +17,11 @@ import numpy as np
 from FoundationSegLib import Point, SegmentationSession, Volume
 from FoundationSegLib.predictor import Array, Decoded, Embedding, GridPrompts
 from FoundationSegLib.region_segmenter import RegionModel
-from FoundationSegLib.worker import WorkerSession, WorkerSettings
-from FoundationSegLib.worker.blocks import NAME_PREFIX
+from FoundationSegLib.worker import WorkerSession, WorkerSettings, blocks
 
 HERE = Path(__file__).resolve().parent
 SHARED_MEMORY = Path("/dev/shm")
+OWN_PREFIX = f"fseg_{os.getpid()}_"
 
 
 def small_volume() -> Volume:
@@ -73,6 +73,11 @@ def hang() -> None:
     time.sleep(100)
 
 
+def dawdle() -> None:
+    """Long enough for the parent to hear of the stage and to cancel in it."""
+    time.sleep(1)
+
+
 def fall_silent() -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
@@ -106,6 +111,7 @@ def call_home() -> None:
 
 TROUBLES = {
     "hang": hang,
+    "dawdle": dawdle,
     "fall_silent": fall_silent,
     "want_memory": want_memory,
     "crash": crash,
@@ -134,6 +140,8 @@ def __getattr__(name: str) -> Any:
 
 def settings(**changes: Any) -> WorkerSettings:
     """A worker that finds this module."""
+    # Apart from other processes' that run the same tests; the process that asks is a parent, whose names count.
+    blocks.NAME_PREFIX = OWN_PREFIX
     environment = {**os.environ, "PYTHONPATH": os.fspath(HERE)}  # with variables that a test has set
     return WorkerSettings(**{"environment": environment, "threads": 1, **changes})
 
@@ -148,7 +156,7 @@ def in_process() -> SegmentationSession:
 
 def left_behind() -> list[str]:
     """Names of shared memory that exist; empty where the system does not show them."""
-    return sorted(path.name for path in SHARED_MEMORY.glob(f"{NAME_PREFIX}*"))
+    return sorted(path.name for path in SHARED_MEMORY.glob(f"{OWN_PREFIX}*"))
 
 
 def run_wrong(wrong: str) -> None:
