@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..catalogue import load_model
 from ..errors import ModelError
@@ -18,7 +19,7 @@ from ..predictor import CancelToken, EmbeddingCache, Progress
 from ..prompts import Point, Round
 from ..segmenter import Model, Prediction
 from ..session import _changed_box
-from ..volume import Volume
+from ..volume import Volume, checked_matrix
 from .blocks import Block
 from .wire import Message, box_shape, digest, pack, round_from_list
 
@@ -43,9 +44,9 @@ class ServedSession:
         """Raises ModelError as `load_model` does."""
         self.blocks = [voxels, mailbox]
         self._mailbox = mailbox.array((request["mailbox_bytes"],))
-        self._volume = Volume(
+        self._volume = _known_volume(
             voxels.array(tuple(request["shape"]), request["dtype"], writable=False),
-            np.array(request["ijk_to_ras"], dtype=np.float64),
+            checked_matrix(request["ijk_to_ras"]),
             request["modality"],
         )
         if (known := request.get("fingerprint")) is not None:
@@ -125,6 +126,15 @@ class ServedSession:
         self._states.move_to_end(key)
         while len(self._states) > _STATES_KEPT:
             self._states.popitem(last=False)
+
+
+def _known_volume(voxels: npt.NDArray[Any], ijk_to_ras: npt.NDArray[np.float64], modality: str | None) -> Volume:
+    """A Volume that is not looked through: the parent's own was, and doing so again would touch every page of it."""
+    volume = object.__new__(Volume)
+    for name, value in (("array", voxels), ("ijk_to_ras", ijk_to_ras), ("modality", modality), ("warnings", ())):
+        object.__setattr__(volume, name, value)
+    object.__setattr__(volume, "name", "volume")  # the user's name for it is not handed over
+    return volume
 
 
 def _model(name: str, device: str, checkpoint: str | None) -> Model:
