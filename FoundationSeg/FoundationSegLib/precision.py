@@ -2,8 +2,8 @@
 """Which number format a network's encoder runs in on this machine: measured once, not looked up.
 
 What a processor claims to support says little about speed: one with bfloat16 instructions but without matrix units
-takes longer for it than for float32. So a small block of the family's kind runs in each format, and the result is
-remembered for this machine, this PyTorch and this kind of block, in "precision.json" of `home()`.
+takes longer for it than for float32. So a small transformer block, which is what these encoders are made of, runs in
+each format, and the result is remembered for this machine and this PyTorch in "precision.json" of `home()`.
 
 * On the CPU the choice is float32, without a measurement: masks there are the same from machine to machine but for
   rounding, agree with the originals, and a correction or a replay years later starts from the same numbers. Who prefers
@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from .atomic import atomic_output
 from .errors import ModelError, OutputError
@@ -35,7 +35,6 @@ from .hub.home import home, made
 if TYPE_CHECKING:
     import torch
 
-Kind = Literal["attention", "convolution"]
 Block = Callable[[str], Any]
 """Runs the block once in a format, and waits until it is done."""
 
@@ -49,15 +48,16 @@ _FILE = "precision.json"
 _FILE_FORMAT = 1
 _BUDGET_S = 0.25
 _MOST_ROUNDS = 15
+_HOPELESS_S = 0.1  # a first run of that length, and many times that of float32, is enough to know
+_HOPELESS_TIMES = 10
 _CLEARLY = 1.15  # times as fast as float32, or the digits are not given up
 _FLOAT16_OVER_BFLOAT16 = 1.1
 
 
-def choose(kind: Kind, device: torch.device, asked: str | None = None) -> str:
+def choose(device: torch.device, asked: str | None = None) -> str:
     """The format for an encoder on a device.
 
     Args:
-        kind: what the encoder spends its time on.
         asked: a format, "auto" or "fastest"; None leaves it to the environment variable, then to "auto".
 
     Raises:
@@ -70,10 +70,10 @@ def choose(kind: Kind, device: torch.device, asked: str | None = None) -> str:
         raise ModelError(f"The precision {wanted!r} is not known; choose {AUTO}, {FASTEST}, or {', '.join(FORMATS)}.")
     if device.type == "cpu" and wanted == AUTO:
         return FLOAT32
-    key = f"{machine(device)}, {kind}"
+    key = machine(device)
     seconds = _remembered().get(key)
     if seconds is None:
-        seconds = measure(block(kind, device), FORMATS)
+        seconds = measure(transformer_block(device), FORMATS)
         _remember(key, seconds)
     return fastest(seconds)
 
@@ -93,17 +93,21 @@ def measure(run: Block, formats: Sequence[str], budget_s: float = _BUDGET_S) -> 
     """Seconds of the quickest run in each format, in turns, so that a busy moment of the machine meets them all.
 
     Stops after `budget_s`, with one counted run each at least. The first run in each, which loads libraries, does not
-    count. float32 must work; other formats that the device cannot do are left out.
+    count. float32 comes first and must work; others that the device cannot do, or emulates slowly, are left out.
     """
     seconds: dict[str, float] = {}
+    first: dict[str, float] = {}
     for name in formats:
+        start = time.perf_counter()
         try:
             run(name)
         except (RuntimeError, NotImplementedError) as error:
             if name == FLOAT32:
                 raise
             _logger.info("%s does not work here: %s", name, error)
-        else:
+            continue
+        first[name] = time.perf_counter() - start
+        if first[name] < max(_HOPELESS_S, _HOPELESS_TIMES * first[FLOAT32]) or name == FLOAT32:
             seconds[name] = float("inf")
     deadline = time.perf_counter() + budget_s
     for _ in range(_MOST_ROUNDS):
@@ -138,38 +142,24 @@ def encoded(run: Callable[[], torch.Tensor], name: str, device: torch.device) ->
     return result
 
 
-def block(kind: Kind, device: torch.device) -> Block:
-    """A layer like an encoder's: a transformer block (512 tokens of 384 on the CPU, 4096 of 768 on a GPU), or a 3-D
-    convolution (32 channels, 32^3; 64 channels, 96^3)."""
+def transformer_block(device: torch.device) -> Block:
+    """A block like an encoder's: 512 tokens of 384 numbers on the CPU, 4096 of 768 on a GPU."""
     import torch
     import torch.nn.functional as F
 
-    small = device.type == "cpu"
+    tokens, width = (512, 384) if device.type == "cpu" else (4096, 768)
     generator = torch.Generator().manual_seed(0)
 
     def drawn(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator).to(device)
+        return (torch.randn(*shape, generator=generator) * shape[-1] ** -0.5).to(device)
 
-    if kind == "attention":
-        tokens, width = (512, 384) if small else (4096, 768)
-        x, scale = drawn(1, tokens, width), width**-0.5
-        qkv, up, down = (
-            drawn(3 * width, width) * scale,
-            drawn(4 * width, width) * scale,
-            drawn(width, 4 * width) * scale,
-        )
+    x, qkv = drawn(1, tokens, width), drawn(3 * width, width)
+    up, down = drawn(4 * width, width), drawn(width, 4 * width)
 
-        def step() -> torch.Tensor:
-            q, k, v = F.linear(x, qkv).view(1, tokens, 3, width // 64, 64).permute(2, 0, 3, 1, 4)
-            attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(1, tokens, width)
-            return F.linear(F.gelu(F.linear(attended, up)), down)
-
-    else:
-        channels, side = (32, 32) if small else (64, 96)
-        image, kernel = drawn(1, channels, side, side, side), drawn(channels, channels, 3, 3, 3) * 0.03
-
-        def step() -> torch.Tensor:
-            return F.conv3d(image, kernel, padding=1)
+    def step() -> None:
+        q, k, v = F.linear(x, qkv).view(1, tokens, 3, width // 64, 64).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(1, tokens, width)
+        F.linear(F.gelu(F.linear(attended, up)), down)
 
     def run(name: str) -> None:
         with torch.inference_mode(), computing_in(name, device):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import platform
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,13 +22,13 @@ from FoundationSegLib.families.sam_med3d.predictor import SamMed3dPredictor  # n
 from FoundationSegLib.precision import (  # noqa: E402
     FORMATS,
     VARIABLE,
-    block,
     choose,
     computing_in,
     encoded,
     fastest,
     machine,
     measure,
+    transformer_block,
 )
 from FoundationSegLib.predictor import ModelIdentity  # noqa: E402
 from sam_med3d_case import MODEL_A, drawn_network  # noqa: E402
@@ -85,42 +86,52 @@ def _broken(name: str) -> None:
     raise RuntimeError("nothing works")
 
 
-@pytest.mark.parametrize("kind", ["attention", "convolution"])
-def test_real_blocks_run_on_this_processor(kind: str) -> None:
-    seconds = measure(block(kind, CPU), FORMATS, budget_s=0.0)  # type: ignore[arg-type]
+def test_a_format_that_is_emulated_is_given_up_after_one_run() -> None:
+    called: list[str] = []
+
+    def run(name: str) -> None:
+        called.append(name)
+        time.sleep(0.3 if name == "float16" else 0)
+
+    assert list(measure(run, FORMATS, budget_s=0.0)) == ["float32", "bfloat16"]
+    assert called.count("float16") == 1
+
+
+def test_a_real_block_on_this_processor() -> None:
+    seconds = measure(transformer_block(CPU), FORMATS, budget_s=0.0)
     assert "float32" in seconds and all(0 < value < 60 for value in seconds.values())
     chosen = fastest(seconds)
     assert seconds[chosen] <= seconds["float32"], "never a slower one"
 
 
 def test_on_the_cpu_it_is_float32_unless_asked_otherwise(remembered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose("attention", CPU) == choose("attention", CPU, "auto") == "float32"
+    assert choose(CPU) == choose(CPU, "auto") == "float32"
     assert not remembered.exists(), "nothing was measured"
-    assert choose("attention", CPU, "bfloat16") == "bfloat16"
+    assert choose(CPU, "bfloat16") == "bfloat16"
     monkeypatch.setenv(VARIABLE, " Float16 ")
-    assert choose("attention", CPU) == "float16"
-    assert choose("attention", CPU, "float32") == "float32", "what is asked for goes before the environment"
+    assert choose(CPU) == "float16"
+    assert choose(CPU, "float32") == "float32", "what is asked for goes before the environment"
     for word in ("double", "bf16"):
         with pytest.raises(ModelError, match=f"precision '{word}' is not known; choose auto, fastest"):
-            choose("attention", CPU, word)
+            choose(CPU, word)
     monkeypatch.setenv(VARIABLE, "quick")
     with pytest.raises(ModelError, match="'quick'"):
-        choose("attention", CPU)
+        choose(CPU)
 
 
 def test_a_measurement_is_remembered(remembered: Path) -> None:
-    first = choose("attention", CPU, "fastest")
+    first = choose(CPU, "fastest")
     data = json.loads(remembered.read_text())
     (key,) = data["seconds"]
-    assert key == f"{machine(CPU)}, attention" and fastest(data["seconds"][key]) == first
+    assert key == machine(CPU) and fastest(data["seconds"][key]) == first
     assert torch.__version__ in key and platform.node() not in key
     data["seconds"][key] = {"float32": 1.0, "bfloat16": 0.1, "float16": 0.5}
     data["seconds"]["another machine"] = {"float32": 1.0}
     remembered.write_text(json.dumps(data))
-    assert choose("attention", CPU, "fastest") == "bfloat16", "what is remembered decides"
+    assert choose(CPU, "fastest") == "bfloat16", "what is remembered decides"
     data["seconds"][key]["bfloat16"] = 3.0
     remembered.write_text(json.dumps(data))
-    assert choose("attention", CPU, "fastest") == "float16"
+    assert choose(CPU, "fastest") == "float16"
     assert "another machine" in json.loads(remembered.read_text())["seconds"]
 
 
@@ -137,9 +148,9 @@ def test_a_measurement_is_remembered(remembered: Path) -> None:
 )
 def test_a_damaged_memory_is_made_anew(remembered: Path, content: str) -> None:
     remembered.parent.mkdir()
-    remembered.write_text(content.replace("KEY", f"{machine(CPU)}, convolution"))
-    assert choose("convolution", CPU, "fastest") in FORMATS
-    assert "float32" in json.loads(remembered.read_text())["seconds"][f"{machine(CPU)}, convolution"]
+    remembered.write_text(content.replace("KEY", machine(CPU)))
+    assert choose(CPU, "fastest") in FORMATS
+    assert "float32" in json.loads(remembered.read_text())["seconds"][machine(CPU)]
 
 
 def test_a_memory_that_cannot_be_written_is_no_failure(
@@ -147,7 +158,7 @@ def test_a_memory_that_cannot_be_written_is_no_failure(
 ) -> None:
     (tmp_path / "file").write_text("where the folder should be")
     monkeypatch.setenv("FOUNDATIONSEG_HOME", str(tmp_path / "file"))
-    assert choose("convolution", CPU, "fastest") in FORMATS
+    assert choose(CPU, "fastest") in FORMATS
     assert "cannot be remembered" in caplog.text
 
 

@@ -57,7 +57,7 @@ def load_model(card: ModelCard, weights: Path, device: str) -> SliceModel:
         raise ModelError(
             f"{card.name} cannot run in the precision {asked!r} on {where.type}; use float32, or int8 on the cpu."
         )
-    precision = asked if asked == _INT8 else choose("attention", where, asked)
+    precision = asked if asked == _INT8 else choose(where, asked)
     with torch.device("meta"):
         network = SamNetwork(config_from(card.architecture))
     # Assigned, not copied: weights are in memory once.

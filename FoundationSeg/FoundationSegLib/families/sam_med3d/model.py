@@ -38,6 +38,6 @@ def load_model(card: ModelCard, weights: Path, device: str) -> SamMed3dModel:
     """The model of a card. Raises ModelError for weights of another network, and for a device that is not there."""
     where = torch_device(device)
     network = load_network(SamMed3dConfig.from_dict(card.architecture), weights, str(where))
-    precision = choose("attention", where, card.architecture.get("precision"))
+    precision = choose(where, card.architecture.get("precision"))
     identity = ModelIdentity(card.name, card.revision, card.sha256, str(where), precision, versions())
     return SamMed3dModel(SamMed3dPredictor(network, where, identity))
