@@ -254,7 +254,7 @@ def test_path_of_the_interpreter_with_a_launcher(tmp_path: Path, expected: list[
     launcher = tmp_path / "launcher"
     launcher.write_text(f'#!/bin/sh\n"{sys.executable}" "$@"\n')
     launcher.chmod(0o755)
-    with session(model_of("hang"), python=os.fspath(launcher)) as there:
+    with session(model_of("fall_silent"), python=os.fspath(launcher)) as there:  # deaf to the end of its input, too
         there.add("s", ON)
         pid, token = there.worker.pid, CancelToken()
         assert pid != there.worker._link._process.pid

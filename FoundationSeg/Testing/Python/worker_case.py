@@ -65,7 +65,10 @@ class Trouble:
     def decode(self, embedding: Embedding, prompts: GridPrompts, previous_logits: Array | None) -> Decoded:
         if self.kind and (prompts.point_labels == 0).any():
             TROUBLES[self.kind]()
-        return self._bright.decode(embedding, prompts, previous_logits)
+        decoded = self._bright.decode(embedding, prompts, previous_logits)
+        if previous_logits is None:
+            return decoded
+        return Decoded(decoded.logits + previous_logits / 4, decoded.predicted_iou)  # every round leaves its trace
 
 
 def hang() -> None:
