@@ -254,8 +254,9 @@ def _read(path: Path, key: str) -> Embedding:
 class VolumeShelf:
     """The store's embeddings of one volume by one model; keys are those of `EmbeddingCache`.
 
-    An embedding is found again only if everything is the same that it depends on: voxels and geometry of the volume,
-    the weights (name, revision, SHA-256), device and precision, versions of what computes it, and this package.
+    An embedding is found again only if everything is the same that it depends on: voxels, geometry and modality of the
+    volume, the weights (name, revision, SHA-256), device and precision, versions of what computes it, and this package
+    with its model cards.
     """
 
     def __init__(self, store: EmbeddingStore, volume: Volume, identity: ModelIdentity) -> None:
@@ -276,7 +277,7 @@ class VolumeShelf:
 
     def _model_and_volume(self) -> list[Any]:
         model = {field.name: getattr(self._identity, field.name) for field in fields(self._identity)}
-        return [FORMAT, _software(), self._volume.fingerprint, model]
+        return [FORMAT, _software(), self._volume.fingerprint, self._volume.modality, model]
 
     def _digest(self, key: Hashable) -> str:
         self._hashing.join()

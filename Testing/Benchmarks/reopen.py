@@ -14,8 +14,8 @@ background meanwhile, its time is a column of its own), and asks for the embeddi
 * "no wait": as the first, but asked for at once, so that the hash is waited for.
 
 "cold" is the first with the file dropped from the system's cache (Linux; the disk decides). Aim: "first" within 50 ms
-for SAM-Med3D and SAM; the adapter's embedding is so large that its checksum alone takes longer. A timing never decides a
-test.
+for SAM-Med3D and SAM; the adapter's embedding is so large that its checksum alone takes longer. A timing never decides
+a test.
 """
 
 from __future__ import annotations

@@ -274,6 +274,7 @@ def test_found_again_only_for_the_same_thing(at_home: Path) -> None:
     others = [
         (volume(8), IDENTITY, REGION),
         (volume(shift=0.5), IDENTITY, REGION),
+        (Volume(volume().array, volume().ijk_to_ras, "MR"), IDENTITY, REGION),
         (volume(), replace(IDENTITY, name="sam-med3d"), REGION),
         (volume(), replace(IDENTITY, revision="def"), REGION),
         (volume(), replace(IDENTITY, sha256="2" * 64), REGION),
