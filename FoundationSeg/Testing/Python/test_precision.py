@@ -14,7 +14,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the families need the extra `torch`")
 
-from FoundationSegLib import ModelError  # noqa: E402
+from FoundationSegLib import ModelError, families  # noqa: E402
 from FoundationSegLib.families.sam.config import VARIANTS  # noqa: E402
 from FoundationSegLib.families.sam.encoder import ImageEncoder  # noqa: E402
 from FoundationSegLib.families.sam_med3d.config import SamMed3dConfig  # noqa: E402
@@ -31,7 +31,8 @@ from FoundationSegLib.precision import (  # noqa: E402
     transformer_block,
 )
 from FoundationSegLib.predictor import ModelIdentity  # noqa: E402
-from sam_med3d_case import MODEL_A, drawn_network  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+from sam_med3d_case import MODEL_A, card, drawn_network  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -196,6 +197,23 @@ def test_sam_med3d_in_bfloat16() -> None:
         made[name] = SamMed3dPredictor(network, CPU, identity).encode(prepared).tensors["image"]
     assert (made["bfloat16"] != made["float32"]).any()
     assert _similar(made["bfloat16"], made["float32"]) > 0.995
+
+
+def test_cards_and_the_environment_reach_the_model(
+    remembered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "random.safetensors"
+    save_file(drawn_network(SamMed3dConfig.from_dict(MODEL_A), 31).state_dict(), path)
+    asked = card({**MODEL_A, "precision": "bfloat16"})
+    assert families.load(asked, path, "cpu").identity.precision == "bfloat16"
+    assert families.expected_tensors(asked) == families.expected_tensors(card(MODEL_A))
+    assert families.load(card(MODEL_A), path, "cpu").identity.precision == "float32"
+    monkeypatch.setenv(VARIABLE, "float16")
+    assert families.load(card(MODEL_A), path, "cpu").identity.precision == "float16"
+    assert families.load(asked, path, "cpu").identity.precision == "bfloat16"
+    monkeypatch.setenv(VARIABLE, "half")
+    with pytest.raises(ModelError, match="'half' is not known"):
+        families.load(card(MODEL_A), path, "cpu")
 
 
 def test_sam_in_bfloat16() -> None:
