@@ -18,8 +18,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-# Scores that are in work at once: about what the caches of a processor hold, and enough to keep a GPU busy.
-_SCORES_CPU = 2**20
+# Scores in work at once. On a processor 50 MB: few enough, and enough to give each thread a long stretch of work, since
+# threads that meet often wait for each other, most of all on a busy machine. On a GPU, enough to keep it busy.
+_SCORES_CPU = 12 * 2**20
 _SCORES_GPU = 2**27
 
 
@@ -51,52 +52,51 @@ class RelativeAttention(nn.Module):
         return result
 
     def _global(self, qkv: Tensor, out: Tensor) -> None:
-        """Fills `out` (H, W, heads, c), some rows of one head at a time."""
+        """Fills `out` (H, W, heads, c), some rows of all heads at a time."""
         height, width = qkv.shape[:2]
-        tokens = height * width
+        tokens, heads = height * width, self.num_heads
         table_h, table_w = self._table(self.rel_pos_h, height, height), self._table(self.rel_pos_w, width, width)
         budget = _SCORES_GPU if qkv.is_cuda else _SCORES_CPU
-        rows = max(1, min(height, budget // (tokens * width)))
-        room = qkv.new_empty(rows, width, height, width)
-        for head in range(self.num_heads):
-            q, k, v = (qkv[:, :, part, head].contiguous() for part in range(3))  # each (H, W, c)
-            keys, values = k.view(tokens, -1).t(), v.view(tokens, -1)
-            rel_h = q @ table_h.transpose(1, 2)  # (H, W, H)
-            rel_w = (q.transpose(0, 1) @ table_w.transpose(1, 2)).transpose(0, 1)  # (H, W, W)
-            for start in range(0, height, rows):
-                part = slice(start, min(start + rows, height))
-                scores = room[: part.stop - start]
-                torch.add(rel_h[part, :, :, None], rel_w[part, :, None, :], out=scores)
-                scores = scores.view(-1, tokens).addmm_(q[part].view(-1, self.head_dim), keys, alpha=self.scale)
-                torch.softmax(scores, dim=-1, out=scores)
-                out[part, :, head] = (scores @ values).view(-1, width, self.head_dim)
+        rows = max(1, min(height, budget // (heads * tokens * width)))
+        room = qkv.new_empty(heads, rows, width, height, width)
+        q, k, v = qkv.permute(2, 3, 0, 1, 4).contiguous()  # each (heads, H, W, c)
+        keys, values = k.view(heads, tokens, -1).transpose(1, 2), v.view(heads, tokens, -1)
+        rel_h = q @ table_h.transpose(1, 2)  # (heads, H, W, H)
+        rel_w = torch.einsum("nhwc,wkc->nhwk", q, table_w)
+        for start in range(0, height, rows):
+            part = slice(start, min(start + rows, height))
+            scores = room if part.stop - start == rows else room[:, : part.stop - start].contiguous()
+            torch.add(rel_h[:, part, :, :, None], rel_w[:, part, :, None, :], out=scores)
+            scores = scores.view(heads, -1, tokens)
+            scores.baddbmm_(q[:, part].reshape(heads, -1, self.head_dim), keys, alpha=self.scale)
+            torch.softmax(scores, dim=-1, out=scores)
+            done = (scores @ values).view(heads, -1, width, self.head_dim)
+            out[part] = done.permute(1, 2, 0, 3)
 
     def _windowed(self, qkv: Tensor, out: Tensor) -> None:
-        """Fills `out` (a*h, b*w, heads, c): a*b windows of the same real extent h x w, one row of windows at a time."""
+        """Fills `out` (a*h, b*w, heads, c): a*b windows, all of the same real extent h x w."""
         window, heads = self.window, self.num_heads
         h, w = min(window, qkv.shape[0]), min(window, qkv.shape[1])
-        across = qkv.shape[1] // w
+        down, across = qkv.shape[0] // h, qkv.shape[1] // w
+        windows = down * across
         table_h, table_w = self._table(self.rel_pos_h, h, window), self._table(self.rel_pos_w, w, window)
         bias_k, bias_v = self.qkv_bias[1], self.qkv_bias[2]
-        for top in range(0, qkv.shape[0], h):
-            # (h, b, w, 3, heads, c) -> (3, b, heads, h, w, c)
-            block = (
-                qkv[top : top + h].view(h, across, w, 3, heads, self.head_dim).permute(3, 1, 4, 0, 2, 5).contiguous()
-            )
-            q, k, v = block.view(3, across * heads, h, w, self.head_dim)
-            rel_h = torch.einsum("nhwc,hkc->nhwk", q, table_h)  # over the window's rows, pads included
-            rel_w = torch.einsum("nhwc,wkc->nhwk", q, table_w)
-            scores = _outer_sum(rel_h[..., :h], rel_w[..., :w]).view(across * heads, h * w, h * w)
-            q, k, v = (part.view(across * heads, h * w, self.head_dim) for part in (q, k, v))
-            scores.baddbmm_(q, k.transpose(1, 2), alpha=self.scale)
-            if (h, w) != (window, window):
-                pads = _log_sum_of_pads(rel_h, rel_w, h, w).view(across * heads, h * w, 1)
-                own = (q.view(across, heads, h * w, -1) @ bias_k[:, :, None]).view(across * heads, h * w, 1)
-                scores = torch.cat([scores, pads + self.scale * own], dim=2)
-                extra = bias_v[None, :, None].expand(across, heads, 1, self.head_dim)
-                v = torch.cat([v, extra.reshape(across * heads, 1, self.head_dim)], dim=1)
-            done = (scores.softmax(dim=-1) @ v).view(across, heads, h, w, self.head_dim)
-            out[top : top + h].view(h, across, w, heads, self.head_dim).copy_(done.permute(2, 0, 3, 1, 4))
+        block = qkv.view(down, h, across, w, 3, heads, self.head_dim).permute(4, 0, 2, 5, 1, 3, 6).contiguous()
+        q, k, v = block.view(3, windows * heads, h, w, self.head_dim)
+        rel_h = torch.einsum("nhwc,hkc->nhwk", q, table_h)  # over the window's rows, pads included
+        rel_w = torch.einsum("nhwc,wkc->nhwk", q, table_w)
+        scores = _outer_sum(rel_h[..., :h], rel_w[..., :w]).view(windows * heads, h * w, h * w)
+        q, k, v = (part.view(windows * heads, h * w, self.head_dim) for part in (q, k, v))
+        scores.baddbmm_(q, k.transpose(1, 2), alpha=self.scale)
+        if (h, w) != (window, window):
+            pads = _log_sum_of_pads(rel_h, rel_w, h, w).view(windows * heads, h * w, 1)
+            own = (q.view(windows, heads, h * w, -1) @ bias_k[:, :, None]).view(windows * heads, h * w, 1)
+            scores = torch.cat([scores, pads + self.scale * own], dim=2)
+            extra = bias_v[None, :, None].expand(windows, heads, 1, self.head_dim)
+            v = torch.cat([v, extra.reshape(windows * heads, 1, self.head_dim)], dim=1)
+        torch.softmax(scores, dim=-1, out=scores)
+        done = (scores @ v).view(down, across, heads, h, w, self.head_dim)
+        out.view(down, h, across, w, heads, self.head_dim).copy_(done.permute(0, 3, 1, 4, 2, 5))
 
     @property
     def qkv_bias(self) -> Tensor:

@@ -13,8 +13,8 @@ from .attention import RelativeAttention
 from .config import SamConfig
 
 _EPS = 1e-6
-# Tokens whose hidden layer exists at once; 4096 tokens of ViT-B would take 50 MB, twice.
-_MLP_TOKENS = 1024
+# Tokens whose hidden layer exists at once; all 4096 tokens of ViT-B would take 50 MB, twice.
+_MLP_TOKENS = 2048
 
 
 class ChannelNorm(nn.Module):

@@ -14,6 +14,8 @@ from .encoder import ImageEncoder
 
 _LARGEST = 127.0
 _TINY = 1e-12
+# Tokens at a time: what lies between rounding and result stays in the caches.
+_TOKENS = 1024
 
 
 class Int8Linear(nn.Module):
@@ -32,10 +34,13 @@ class Int8Linear(nn.Module):
         self.register_buffer("bias", linear.bias.detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        inverse = _LARGEST / x.abs().amax(dim=1, keepdim=True).clamp(min=_TINY)
-        rounded = (x * inverse).round_().to(torch.int8)
-        sums = torch._int_mm(rounded, self.weight).to(x.dtype)
-        return torch.addcmul(self.bias, sums.mul_(inverse.reciprocal_()), self.scale)
+        out = x.new_empty(len(x), len(self.scale))
+        for part, into in zip(x.split(_TOKENS), out.split(_TOKENS), strict=True):
+            largest = part.abs().amax(dim=1, keepdim=True).clamp_(min=_TINY)
+            rounded = (part * (_LARGEST / largest)).round_().to(torch.int8)
+            into.copy_(torch._int_mm(rounded, self.weight)).mul_(largest.div_(_LARGEST))
+            torch.addcmul(self.bias, into, self.scale, out=into)
+        return out
 
 
 def quantise(encoder: ImageEncoder) -> ImageEncoder:
