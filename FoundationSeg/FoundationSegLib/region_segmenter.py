@@ -40,7 +40,7 @@ class RegionPolicy:
     first_mm: float = 16.0  # finest scale that a lone click is tried at
     search_size: int | None = None  # points per edge of the grids on which a lone click's scale is sought
     scale_step: float = 2.5  # between the scales that a lone click is tried at
-    size_prior: float = 0.6  # a lone click's answers count for less the larger their region, by this power of its edge
+    size_prior: float = 0.5  # a lone click's answers count for less the larger their region, by this power of its edge
     touch: float = 0.01  # share of a face's grid points in the mask from which the region grows
     grow: float = 1.6
     zoom: float = 0.7  # the region is laid anew when this share of its edge would do

@@ -19,8 +19,8 @@ from .runtime import choose_device, load_graph, runtime_versions
 
 WEIGHTS = "compact.safetensors"
 # The same weights as graphs for two grids: masks are made on the fine one, the scale of a lone click is sought on the
-# coarse one, which costs an eighth.
-GRID_SIZES = (64, 32)
+# coarse one, which costs less than half.
+GRID_SIZES = (64, 48)
 FEATURES = ("f2", "f4", "f8", "f16")
 # The logits of a round before enter as they did in training.
 _LOGIT_LIMIT = 8.0
