@@ -38,7 +38,7 @@ def test_files_fit_the_limit_and_the_card() -> None:
     card = model_card("compact")
     files = list(WEIGHTS.glob("compact*"))
     graphs = {name for size in GRID_SIZES for name in graph_names(size)}
-    assert {f.name for f in files} == {"compact.safetensors", *graphs}
+    assert {f.name for f in files} == {"compact.safetensors", "compact.calibration.json", *graphs}
     assert sum(f.stat().st_size for f in files) <= LIMIT_BYTES
     assert hashlib.sha256((WEIGHTS / "compact.safetensors").read_bytes()).hexdigest() == card.data["weights"]["sha256"]
 
