@@ -153,10 +153,9 @@ class RegionSegmenter:
     def _region(self, centre: FloatArray, side: float) -> Region:
         """A region of at least `side` mm, on a ladder of sizes and a lattice of places, to be met again."""
         n = self.predictor.grid_size
-        least = self._least
-        most = max(float(self.frame.extent_mm.max()), least)
-        rungs = np.ceil(round(np.log(max(side, least) / least) / np.log(1.25), 6))
-        side = min(least * 1.25**rungs, most)
+        most = max(float(self.frame.extent_mm.max()), self._least)
+        rungs = np.ceil(round(np.log(max(side, self._least) / self._least) / np.log(1.25), 6))
+        side = min(self._least * 1.25**rungs, most)
         spacing = side / n
         lattice = 4 * spacing
         middle = (np.array(self.frame.shape) - 1) / 2 * np.array(self.frame.spacing)

@@ -237,7 +237,7 @@ def _paint_object(canvas: Canvas, rng: Rng, centre: np.ndarray, size: float, nes
         radius = np.cbrt(over.sum() * 3 / (4 * np.pi)) * 2 / canvas.size
         size, centre = max(min(size, 0.8 * float(radius)), 2.5 / canvas.size), canvas.grid[:, k, j, i].astype(float)
     patch = _any_shape(canvas, rng, centre, size)
-    label = canvas.paint(patch, max(parent, -1) if parent > 0 else -1, over)
+    label = canvas.paint(patch, parent if parent > 0 else -1, over)
     roll = rng.random()
     if label < 0 or roll > 0.3:
         return label

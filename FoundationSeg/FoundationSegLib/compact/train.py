@@ -2,8 +2,9 @@
 """Trains the compact model on synthesis: `python -m FoundationSegLib.compact.train --out runs/compact`.
 
 Checkpoints are written beside and renamed, and `--resume` goes on from the newest, so a run that is cut off loses
-minutes. The schedule is by wall-clock time: the machine decides how many steps fit. CPU or GPU alike; `--init` begins
-with the weights of an earlier run or revision instead of at random.
+minutes. The schedule is by wall-clock time: the machine decides how many steps fit. It has only run on CPUs so far;
+`--device cuda` is written but was never tried. `--init` begins with the weights of an earlier run or revision instead
+of at random.
 """
 
 from __future__ import annotations

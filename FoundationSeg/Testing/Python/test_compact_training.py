@@ -14,6 +14,7 @@ import torch.nn.functional as F  # noqa: E402
 from FoundationSegLib.compact import network, simulate, synthesis, train  # noqa: E402
 from FoundationSegLib.compact.export import export  # noqa: E402
 from FoundationSegLib.compact.inputs import box_map, normalise  # noqa: E402
+from FoundationSegLib.resources import resource_folder  # noqa: E402
 
 
 def test_scenes_differ_by_seed_and_repeat_with_it() -> None:
@@ -74,6 +75,12 @@ def test_dilation_is_max_pooling() -> None:
     assert torch.equal(network.dilate(x), F.max_pool3d(x, 3, stride=1, padding=1))
 
 
+@pytest.mark.parametrize("times", [2, 4])
+def test_doubling_is_nearest_neighbour_interpolation(times: int) -> None:
+    x = torch.randn(2, 3, 5, 5, 5)
+    assert torch.equal(network.double(x, times), F.interpolate(x, scale_factor=times))
+
+
 def test_space_to_depth_loses_nothing() -> None:
     x = torch.randn(2, 3, 8, 8, 8)
     assert torch.equal(network.depth_to_space(network.space_to_depth(x)), x)
@@ -119,3 +126,22 @@ def test_training_lowers_the_loss_resumes_and_exports(tmp_path: Path) -> None:
     twin = network.load_network(tmp_path / "weights" / "compact.safetensors")
     stored = torch.load(checkpoint, weights_only=True)["mean"]
     assert all(torch.equal(tensor, stored[name].half().float()) for name, tensor in twin.state_dict().items())
+
+
+def test_training_begins_with_given_weights_also_in_bfloat16(tmp_path: Path) -> None:
+    weights = resource_folder("Weights") / "compact.safetensors"
+    config = train.TrainConfig(
+        minutes=0.03,
+        stages=((1.0, 16, 1, 2),),
+        targets=1,
+        workers=0,
+        learning_rate=1e-5,
+        bfloat16=True,
+        init=str(weights),
+    )
+    state = torch.load(train.train(config, tmp_path), weights_only=True)
+    given = network.load_network(weights).state_dict()
+    assert state["step"] > 0
+    changed = [name for name, tensor in given.items() if not torch.equal(tensor, state["net"][name])]
+    assert changed, "it trains"
+    assert all((given[name] - state["net"][name]).abs().max() < 1e-2 for name in given), "from there, not from chance"

@@ -28,12 +28,17 @@ def volume() -> Volume:
 
 
 def kept(volume: Volume, negative: tuple[float, float, float], surplus: float) -> np.ndarray:
+    """The voxels along the middle of the bar that are left after a click on it and one beside it."""
+    return np.flatnonzero(clicked(volume, negative, surplus)[20, 20])
+
+
+def clicked(volume: Volume, negative: tuple[float, float, float], surplus: float) -> np.ndarray:
     session = SegmentationSession(volume, RegionModel(StubbornPredictor(), RegionPolicy(surplus=surplus)))
     session.add("bar", Point((12.0, 20.0, 20.0)))
     before = session.mask("bar")
     session.add("bar", Point(negative, positive=False))
     assert (session.mask("bar") <= before).all(), "a negative click never adds"
-    return np.flatnonzero(session.mask("bar")[20, 20])
+    return session.mask("bar")
 
 
 def test_a_click_deep_in_the_mask_clears_what_is_nearer_to_it_than_to_the_structure(volume: Volume) -> None:
@@ -42,8 +47,9 @@ def test_a_click_deep_in_the_mask_clears_what_is_nearer_to_it_than_to_the_struct
 
 
 def test_a_click_under_the_surface_clears_little(volume: Volume) -> None:
-    left = kept(volume, (40.0, 24.0, 20.0), surplus=2.0)
-    assert len(left) >= 44, "the middle of the bar is hardly touched"
+    left = clicked(volume, (40.0, 24.0, 20.0), surplus=2.0)
+    assert not left[20, 24, 40], "what was clicked is gone"
+    assert len(np.flatnonzero(left[20, 20])) >= 44, "the middle of the bar is hardly touched"
 
 
 def test_without_the_rule_the_model_decides(volume: Volume) -> None:
