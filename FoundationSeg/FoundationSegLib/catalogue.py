@@ -173,7 +173,8 @@ def load_model(name: str, device: str = "auto", checkpoint: Path | None = None, 
     from .hub.weights import ensure_weights
 
     families.require_packages(f"The model {name}")
-    if device == "cpu" or not families.has_gpu():
+    resident = any(key[0] == name and key[-1] == device for key in _loaded)  # its memory is taken already
+    if not resident and (device == "cpu" or not families.has_gpu()):
         require_memory(card)
     weights = ensure_weights(card, checkpoint, ask)
     return _family_model(replace_weights(card, weights.revision, weights.sha256), weights.path, device)

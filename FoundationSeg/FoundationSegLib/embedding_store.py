@@ -109,8 +109,10 @@ class EmbeddingStore:
 
     def put(self, key: str, embedding: Embedding) -> None:
         """Keeps an embedding if that can be done. A folder that cannot be written costs a warning, no result."""
+        if self._failed or embedding.nbytes > self.capacity_bytes:
+            return
         header, size = _header(key, embedding)
-        if self._failed or size > self.capacity_bytes:
+        if size > self.capacity_bytes:
             return
         new = self.folder / f".{secrets.token_hex(8)}.new"
         try:

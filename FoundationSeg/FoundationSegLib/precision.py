@@ -12,8 +12,8 @@ each format, and the result is remembered for this machine and this PyTorch in "
   it is clearly faster than float32, and bfloat16 before float16, whose largest number is 65504.
 
 `precision` of a model card's architecture decides first, then the environment variable FOUNDATIONSEG_PRECISION: a
-format, "auto" (the rule above) or "fastest" (measured on the CPU, too). Only encoders are concerned; decoders run in
-float32.
+format, "auto" (the rule above) or "fastest" (measured on the CPU, too). Only the encoders of sam, medsam and sam-med3d
+ask here; decoders and the other families run in float32.
 """
 
 from __future__ import annotations

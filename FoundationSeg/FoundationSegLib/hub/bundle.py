@@ -73,7 +73,9 @@ def read(folder: Path, ask: Ask) -> list[str]:
     for name, entry in models.items():
         card = model_card(name)
         kept, known, file = _entry(name, entry, folder)
-        if kept.family != card.family or kept.source_sha256 != known.sha256:
+        if kept.family != card.family or kept.source_sha256 != known.sha256 or card.source != "hub":
+            raise _damaged(folder)
+        if (known.repo, known.file) != (card.weights["repo"], card.weights["file"]):
             raise _damaged(folder)
         if kept.conversion != store.CONVERSION:
             raise ModelError(
@@ -117,12 +119,12 @@ def _models(folder: Path) -> dict[str, Any]:
 
 def _entry(name: str, entry: Any, folder: Path) -> tuple[store.Kept, Pin, Path]:
     try:
-        kept, known = store.Kept(**entry["kept"]), Pin(**entry["pin"])
+        kept, known = store.Kept(**entry["kept"]), Pin.checked(entry["pin"])
         file = folder / f"{name}.safetensors"  # not the name that the manifest gives: that could lead anywhere
         if entry["file"] != file.name or not file.is_file():
             raise ModelError(f"The bundle {folder} is incomplete: {file.name} is missing; copy it again.")
         return kept, known, file
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise _damaged(folder) from error
 
 

@@ -16,6 +16,7 @@ from .home import home, made, only_one
 
 LOCK_FILE = "models.lock.json"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,19 @@ class Pin:
     first: str
     origin: str
 
+    @classmethod
+    def checked(cls, entry: dict[str, Any]) -> Pin:
+        """A pin that was read from a file: its parts become places in folders, so none is taken as it comes.
+
+        Raises TypeError or ValueError.
+        """
+        found = cls(**entry)
+        if not (_SHA256.fullmatch(found.sha256) and _COMMIT.fullmatch(found.commit)):
+            raise ValueError("a checksum or a commit is malformed")
+        if not isinstance(found.size_bytes, int):
+            raise TypeError("a size is no number")
+        return found
+
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -51,10 +65,7 @@ def pins() -> dict[str, Pin]:
     """By model name. Raises ModelError if the lock file is damaged, since going on would drop what it enforces."""
     data = read_json(lock_file(), {"version": 1, "models": {}})
     try:
-        found = {name: Pin(**entry) for name, entry in data["models"].items()}
-        if not all(_SHA256.fullmatch(pin.sha256) and isinstance(pin.size_bytes, int) for pin in found.values()):
-            raise ValueError("a checksum or a size is malformed")
-        return found
+        return {name: Pin.checked(entry) for name, entry in data["models"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(lock_file()) from error
 

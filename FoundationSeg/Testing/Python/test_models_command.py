@@ -286,6 +286,10 @@ def test_bundles_that_are_damaged_or_of_other_weights(
     for damage in ("{", "[]", '{"version": 1, "models": {"tiny": {}}}'):
         manifest.write_text(damage, encoding="utf-8")
         refused("damaged")
+    pin = json.loads(good)["models"]["tiny"]["pin"]
+    for key, outside in (("sha256", "../../outside"), ("commit", "../../../outside"), ("repo", "some/other")):
+        manifest.write_text(good.replace(json.dumps(pin[key]), json.dumps(outside)), encoding="utf-8")
+        refused("damaged")
     manifest.write_text(good.replace('"file": "tiny.safetensors"', '"file": "../../etc/passwd"'), encoding="utf-8")
     refused("is incomplete")
     manifest.write_text(good.replace('"version": 1', '"version": 2'), encoding="utf-8")

@@ -232,3 +232,13 @@ def test_sam_in_bfloat16() -> None:
         rounded = encoded(lambda: encoder(image), "bfloat16", CPU)
     assert not torch.equal(exact, rounded)
     assert _similar(rounded.numpy(), exact.numpy()) > 0.995
+
+
+def test_own_linear_layers_follow_the_chosen_format() -> None:
+    from FoundationSegLib.families.onednn import linear
+
+    layer, x = torch.nn.Linear(8, 8), torch.randn(3, 8)
+    with torch.inference_mode(), computing_in("bfloat16", CPU):
+        assert linear(layer, x).dtype == torch.bfloat16
+    with torch.inference_mode():
+        assert linear(layer, x).dtype == torch.float32

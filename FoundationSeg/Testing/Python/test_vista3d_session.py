@@ -96,6 +96,17 @@ def test_another_name_starts_anew_with_all_clicks(session: SegmentationSession, 
     assert (logits(session, "s") != logits(session, "s") * 0).any()
 
 
+def test_other_after_a_name_forgets_what_was_found_by_it(session: SegmentationSession, volume: Volume) -> None:
+    click = at(volume, 5, 25, 30)
+    session.add("s", TextPrompt("liver"), click)
+    session.add("s", TextPrompt("other"))
+    session.add("other", TextPrompt("other"), click)
+    assert np.array_equal(logits(session, "s"), logits(session, "other"))
+    session.add("nothing left", TextPrompt("liver"))
+    with pytest.raises(PromptError, match="nothing to start from"):
+        session.add("nothing left", TextPrompt("other"))
+
+
 def test_several_classes_under_one_name(session: SegmentationSession) -> None:
     for name in ("left kidney", "right kidney", "kidney"):
         session.add(name, TextPrompt(name))

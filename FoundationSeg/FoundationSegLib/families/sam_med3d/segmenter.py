@@ -47,7 +47,7 @@ _NOTHING: Box3 = (slice(0, 0), slice(0, 0), slice(0, 0))
 
 @dataclass(frozen=True, kw_only=True)
 class TilePrediction(Prediction):
-    """A prediction with what the next round goes on from; empty where the model answered with nothing at all."""
+    """A prediction with what the next round goes on from."""
 
     tiles: tuple[Tile, ...]
 

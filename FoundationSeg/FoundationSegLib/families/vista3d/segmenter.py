@@ -92,8 +92,10 @@ class Vista3dSegmenter:
             seen = (x, y, z)
         elif structure is not None and structure.classes and (previous is None or previous.structure != structure):
             logits, seen, first = self._automatic(structure, run), (x, y, z), 0
-        elif previous is not None:
+        elif previous is not None and previous.structure in (None, structure):
             logits, seen = previous.logits, previous.seen
+        elif previous is not None:  # another name, of nothing that is found by itself: all clicks count anew
+            first = 0
         if logits is None and not cues.has_positive:
             raise PromptError(
                 "There is nothing to start from; give the name of a structure, or click on it with a positive click."
