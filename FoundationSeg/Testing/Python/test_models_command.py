@@ -20,6 +20,7 @@ from FoundationSegLib.cli import main
 from FoundationSegLib.errors import ModelTooLarge
 from FoundationSegLib.hub import licence, transfer
 from FoundationSegLib.hub.records import pins
+from FoundationSegLib.hub.weights import Ask
 from FoundationSegLib.resources import resource_folder
 from hub_case import CARD, TINY, Case, checkpoint, hub_case, write_cards
 from image_files import OBLIQUE
@@ -455,3 +456,11 @@ def test_importing_the_package_imports_nothing_of_this() -> None:
 
 def test_the_catalogue_needs_no_weights_and_no_packages() -> None:
     assert model_card("sam-med3d-turbo").size_bytes == 402_000_000
+
+
+def test_a_model_that_is_loaded_needs_no_more_memory(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_cards(case.cards, {**CARD, "memory_mb": 5000})
+    monkeypatch.setattr(memory, "available_bytes", lambda: 10**10)
+    first = load_model("tiny", "cpu", ask=Ask(consent=lambda card: True))
+    monkeypatch.setattr(memory, "available_bytes", lambda: 10**9)
+    assert load_model("tiny", "cpu") is first
