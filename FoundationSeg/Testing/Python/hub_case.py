@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from FoundationSegLib import catalogue
 from FoundationSegLib.catalogue import ModelCard, model_card
 from FoundationSegLib.hub.weights import Ask
 from loopback_hub import Hub, serve
@@ -83,6 +84,7 @@ def hub_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Case]:
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setenv("FOUNDATIONSEG_HOME", str(case.home))
+        monkeypatch.setattr(catalogue, "_loaded", {})  # what another test has loaded takes no memory anew
         monkeypatch.delenv("HF_TOKEN", raising=False)
         install(case.cards, monkeypatch.setattr)
         yield case
