@@ -14,7 +14,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = sorted(path for path in ROOT.glob("Foundation*/Foundation*Lib") if path.is_dir())
+# The scene layer is mrml.py and the folder scene/, the panel layer the module's file and the folder panel/.
+SCENE = [path for p in PACKAGES for path in (p / "mrml.py", *sorted((p / "scene").rglob("*.py"))) if path.exists()]
 PANELS = sorted(path for path in ROOT.glob("Foundation*/Foundation*.py"))
+PANELS += [path for package in PACKAGES for path in sorted((package / "panel").rglob("*.py"))]
 
 DESKTOP = {"qt", "ctk", "PythonQt", "PySide6", "PyQt5"}
 SLICER = {"slicer", "vtk", "vtkmodules", "mrml"}
@@ -65,14 +68,18 @@ def imports(path: Path) -> list[Import]:
     return list(walk(ast.parse(path.read_text(encoding="utf-8")), True))
 
 
-ENGINE = [path for package in PACKAGES for path in sorted(package.rglob("*.py")) if path != package / "mrml.py"]
-SCENE = [package / "mrml.py" for package in PACKAGES if (package / "mrml.py").exists()]
+ENGINE = [p for package in PACKAGES for p in sorted(package.rglob("*.py")) if p not in SCENE and p not in PANELS]
 IMPORTS = {path: imports(path) for path in (*ENGINE, *SCENE, *PANELS)}
-BY_NAME = {module_name(path): path for path in (*ENGINE, *SCENE)}
+BY_NAME = {module_name(path): path for path in (*ENGINE, *SCENE, *PANELS)}
 
 
 def offences(paths: list[Path], forbidden: set[str]) -> list[str]:
     return [f"{i.place} imports {i.name}" for path in paths for i in IMPORTS[path] if i.top in forbidden]
+
+
+def upwards(paths: list[Path], above: list[Path]) -> list[str]:
+    names = {module_name(path) for path in above}
+    return [f"{i.place} imports {i.name}" for path in paths for i in IMPORTS[path] if i.name in names]
 
 
 def reachable(start: Path, *, lazily: bool) -> set[Path]:
@@ -98,12 +105,12 @@ def test_there_is_something_to_check() -> None:
 
 def test_engine_knows_nothing_of_slicer_and_qt() -> None:
     assert not offences(ENGINE, SLICER | DESKTOP)
-    scenes = {module_name(path) for path in SCENE}
-    assert not [f"{i.place} imports {i.name}" for path in ENGINE for i in IMPORTS[path] if i.name in scenes]
+    assert not upwards(ENGINE, [*SCENE, *PANELS])
 
 
 def test_scene_knows_nothing_of_qt() -> None:
     assert not offences(SCENE, DESKTOP)
+    assert not upwards(SCENE, PANELS)
 
 
 def test_panel_never_imports_a_model_library() -> None:
