@@ -32,6 +32,8 @@ _MODULE = "FoundationSeg"
 _LABELMAP = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
 _EDITOR_CLASS = "vtkMRMLSegmentEditorNode"
 _UNDO_STATES = 10  # as many as Slicer's Segment Editor keeps
+SIGN_ATTRIBUTE = "FoundationSeg.sign"  # of a markups node: "positive" (on the structure) or "negative" (beside it)
+_SIGNS = {"positive": True, "negative": False}
 
 
 # --- volume nodes -----------------------------------------------------------------------------------------------------
@@ -105,13 +107,15 @@ def _modality(volumeNode: Any) -> str | None:
 def promptsFromMarkups(markupsNode: Any, positive: bool = True) -> tuple[Prompt, ...]:
     """The prompts that a markups node stands for, in world RAS mm.
 
-    Points give `Point`, each negative or positive as its description says ("negative"/"positive"), else as `positive`
-    says. A ROI gives `Box` (with axes), an open curve `Scribble`, a closed curve `Lasso`. Control points that are not
-    placed yet are left out.
+    Points give `Point`, each negative or positive as its description says ("negative"/"positive"), else as the node's
+    own sign says (:func:`promptSign`), else as `positive` says. A ROI gives `Box` (with axes), an open curve
+    `Scribble`, a closed curve `Lasso`. Control points that are not placed yet are left out.
 
     Raises:
         PromptError: if the node is of another kind, or has too few points to mean anything.
     """
+    own = promptSign(markupsNode)
+    positive = positive if own is None else own
     if markupsNode.IsA("vtkMRMLMarkupsFiducialNode"):
         return _points(markupsNode, positive)
     if markupsNode.IsA("vtkMRMLMarkupsROINode"):
@@ -121,6 +125,16 @@ def promptsFromMarkups(markupsNode: Any, positive: bool = True) -> tuple[Prompt,
     raise PromptError(f'"{markupsNode.GetName()}" cannot be a prompt; use points, a ROI, or an open or closed curve.')
 
 
+def promptSign(markupsNode: Any) -> bool | None:
+    """Whether a markups node was drawn on the structure (True) or beside it (False); None where it does not say."""
+    return _SIGNS.get((markupsNode.GetAttribute(SIGN_ATTRIBUTE) or "").strip().lower())
+
+
+def setPromptSign(markupsNode: Any, positive: bool) -> None:
+    """Keep the sign with the node, so that the scene saves it."""
+    markupsNode.SetAttribute(SIGN_ATTRIBUTE, "positive" if positive else "negative")
+
+
 def _placedPoints(markupsNode: Any) -> list[int]:
     defined = markupsNode.PositionDefined
     count = markupsNode.GetNumberOfControlPoints()
@@ -128,11 +142,10 @@ def _placedPoints(markupsNode: Any) -> list[int]:
 
 
 def _points(node: Any, positive: bool) -> tuple[Prompt, ...]:
-    signs = {"positive": True, "negative": False}
     return tuple(
         Point(
             ras=_vector(node.GetNthControlPointPositionWorld(index)),
-            positive=signs.get(node.GetNthControlPointDescription(index).strip().lower(), positive),
+            positive=_SIGNS.get(node.GetNthControlPointDescription(index).strip().lower(), positive),
         )
         for index in _placedPoints(node)
     )

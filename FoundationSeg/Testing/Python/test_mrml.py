@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import vtk
 from FoundationSegLib import mrml
 from FoundationSegLib.errors import OutputError, PromptError, VolumeError
 from FoundationSegLib.prompts import Box, Lasso, Point, Scribble, rounds_to_list
@@ -90,6 +91,18 @@ class PromptsFromMarkupsTest(SceneTestCase):
         node = self.addPoints((1, 2, 3), (4, 5, 6), (7, 8, 9), descriptions={1: " Negative", 2: "positive"})
         self.assertEqual([p.positive for p in mrml.promptsFromMarkups(node)], [True, False, True])
         self.assertEqual([p.positive for p in mrml.promptsFromMarkups(node, positive=False)], [False, False, True])
+
+    def test_a_sign_kept_with_the_node_holds_for_every_kind_of_prompt(self) -> None:
+        curve = self.addNode("MarkupsCurve", "curve")
+        for position in ((0, 0, 0), (1, 0, 0), (2, 1, 0)):
+            curve.AddControlPointWorld(vtk.vtkVector3d(*position))
+        points = self.addPoints((1, 2, 3), (4, 5, 6), descriptions={1: "positive"})
+        for node in (curve, points):
+            self.assertIsNone(mrml.promptSign(node))
+            mrml.setPromptSign(node, False)
+            self.assertIs(mrml.promptSign(node), False)
+        self.assertFalse(mrml.promptsFromMarkups(curve, positive=True)[0].positive)
+        self.assertEqual([p.positive for p in mrml.promptsFromMarkups(points)], [False, True])
 
     def test_points_are_in_world_coordinates_even_under_a_warp(self) -> None:
         node = self.addPoints((1, 2, 3))
