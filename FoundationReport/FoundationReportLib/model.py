@@ -288,6 +288,7 @@ class Report:
 
     Attributes:
         omitted: ids of facts that the template says must be mentioned and no statement mentions (last cross-check).
+        left_out: ids of omitted facts that a person decided not to mention.
         addenda: ids of the statements that were added after signing.
         signatures: the first signs the report, later ones an addendum or a retraction each.
         next_statement: number of the next statement's id.
@@ -304,6 +305,7 @@ class Report:
     context: ClinicalContext | None = None
     models: tuple[ModelInfo, ...] = ()
     omitted: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     addenda: tuple[str, ...] = ()
     signatures: tuple[Signature, ...] = ()
     next_statement: int = 1
