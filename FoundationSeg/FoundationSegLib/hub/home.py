@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,12 +20,20 @@ VARIABLE = "FOUNDATIONSEG_HOME"
 
 
 def home() -> Path:
-    """The folder; it need not exist. Not a cache folder: what was imported on a machine without network must stay."""
+    """The folder; it need not exist. Not a cache folder: what was imported on a machine without network must stay.
+
+    It is where each system keeps a user's data: `$XDG_DATA_HOME` or `~/.local/share`, `~/Library/Application Support`,
+    `%LOCALAPPDATA%`. Not a library's work, since it is needed before any package was installed.
+    """
     if chosen := os.environ.get(VARIABLE):
         return Path(chosen).expanduser().absolute()
-    from platformdirs import user_data_path
-
-    return user_data_path("FoundationSeg", appauthor=False)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "FoundationSeg"
+    variable, usual = "XDG_DATA_HOME", Path.home() / ".local" / "share"
+    if sys.platform == "win32":
+        variable, usual = "LOCALAPPDATA", Path.home() / "AppData" / "Local"
+    chosen = os.environ.get(variable, "").strip()
+    return (Path(chosen) if os.path.isabs(chosen) else usual) / "FoundationSeg"
 
 
 def made(folder: Path) -> Path:
