@@ -32,7 +32,7 @@ _MODULE = "FoundationSeg"
 _LABELMAP = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
 _EDITOR_CLASS = "vtkMRMLSegmentEditorNode"
 _UNDO_STATES = 10  # as many as Slicer's Segment Editor keeps
-SIGN_ATTRIBUTE = "FoundationSeg.sign"  # of a markups node: "positive" (on the structure) or "negative" (beside it)
+POSITIVE_ATTRIBUTE = "FoundationSeg.Positive"  # of a markups node: "1" on the structure, "0" beside it
 _SIGNS = {"positive": True, "negative": False}
 
 
@@ -127,12 +127,12 @@ def promptsFromMarkups(markupsNode: Any, positive: bool = True) -> tuple[Prompt,
 
 def promptSign(markupsNode: Any) -> bool | None:
     """Whether a markups node was drawn on the structure (True) or beside it (False); None where it does not say."""
-    return _SIGNS.get((markupsNode.GetAttribute(SIGN_ATTRIBUTE) or "").strip().lower())
+    return {"1": True, "0": False}.get(markupsNode.GetAttribute(POSITIVE_ATTRIBUTE) or "")
 
 
 def setPromptSign(markupsNode: Any, positive: bool) -> None:
     """Keep the sign with the node, so that the scene saves it."""
-    markupsNode.SetAttribute(SIGN_ATTRIBUTE, "positive" if positive else "negative")
+    markupsNode.SetAttribute(POSITIVE_ATTRIBUTE, "1" if positive else "0")
 
 
 def _placedPoints(markupsNode: Any) -> list[int]:
