@@ -17,6 +17,7 @@ from .errors import (
     PromptError,
     SegmentationFileError,
     VolumeError,
+    WorkerError,
 )
 from .predictor import CancelToken
 from .prompts import (
@@ -33,6 +34,7 @@ from .prompts import (
 )
 from .session import Result, SegmentationSession
 from .volume import Volume
+from .worker import WorkerSession, WorkerSettings
 
 __all__ = [
     "Box",
@@ -56,5 +58,8 @@ __all__ = [
     "TextPrompt",
     "Volume",
     "VolumeError",
+    "WorkerError",
+    "WorkerSession",
+    "WorkerSettings",
     "load_prompts",
 ]

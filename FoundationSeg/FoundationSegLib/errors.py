@@ -42,6 +42,10 @@ class ModelTooLarge(ModelError):
     """A model needs more memory than there is."""
 
 
+class WorkerError(ModelError):
+    """The worker process could not be started, ended, fell silent, or said what it should not; nothing was changed."""
+
+
 class SegmentationFileError(FoundationSegError):
     """A segmentation file cannot be read."""
 

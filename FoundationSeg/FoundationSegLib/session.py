@@ -55,7 +55,7 @@ class Result:
 
 
 @dataclass
-class _History:
+class History:
     """The rounds of a segment with what each led to; everything from `done` on was undone and can be redone."""
 
     rounds: list[Round] = field(default_factory=list)
@@ -87,7 +87,7 @@ class SegmentationSession:
         self.model = load_model(model, device) if isinstance(model, str) else model
         self.cache = EmbeddingCache()
         self._segmenter = self.model.segmenter(volume, self.cache)
-        self._histories: dict[str, _History] = {}
+        self._histories: dict[str, History] = {}
 
     def add(
         self, segment: str, *prompts: Prompt, cancel: CancelToken | None = None, progress: Progress | None = None
@@ -99,11 +99,11 @@ class SegmentationSession:
         """
         if not prompts:
             raise PromptError("No prompt was given; add at least one point, box, scribble, lasso or mask.")
-        history = self._histories.get(segment, _History())
+        history = self._histories.get(segment, History())
         rounds = (*history.rounds[: history.done], tuple(prompts))
         before = history.current
         after = self._segmenter.predict(rounds, before, cancel, progress)
-        self._histories[segment] = _History(list(rounds), [*history.predictions[: history.done], after], len(rounds))
+        self._histories[segment] = History(list(rounds), [*history.predictions[: history.done], after], len(rounds))
         if progress is not None:
             progress("done", 1.0)
         return self._result(segment, before, after)
@@ -164,6 +164,10 @@ class SegmentationSession:
             full[prediction.box] = prediction.mask
         return full
 
+    def prediction(self, segment: str) -> Prediction | None:
+        """What is in force: the mask in its box, quality and warnings; None without any round. Do not change it."""
+        return self._known(segment).current
+
     def uncertainty(self, segment: str) -> npt.NDArray[np.float32]:
         """float32 in [0, 1] per voxel of the segment's `region_box`, (k, j, i).
 
@@ -216,7 +220,7 @@ class SegmentationSession:
             tags=self.tags(segment),
         )
 
-    def _known(self, segment: str) -> _History:
+    def _known(self, segment: str) -> History:
         try:
             return self._histories[segment]
         except KeyError:
@@ -227,7 +231,7 @@ class SegmentationSession:
         nothing = (slice(0, 0),) * 3
         return Result(
             segment=segment,
-            box=_changed_box(before, after),
+            box=changed_box(before, after),
             region_box=nothing if after is None else after.region_box,
             voxels=voxels,
             volume_ml=voxels * self.volume.voxel_volume_ml,
@@ -237,7 +241,7 @@ class SegmentationSession:
         )
 
 
-def _changed_box(before: Prediction | None, after: Prediction | None) -> Box3:
+def changed_box(before: Prediction | None, after: Prediction | None) -> Box3:
     """The smallest slices (k, j, i) around the voxels in which two predictions differ."""
     predictions = [p for p in (before, after) if p is not None]
     if not predictions:

@@ -48,10 +48,10 @@ Cancelling
 
 from __future__ import annotations
 
+from ..errors import WorkerError
 from .client import Worker
 from .jobs import Pending
 from .session import WorkerSession
 from .settings import WorkerSettings
-from .wire import WorkerError
 
 __all__ = ["Pending", "Worker", "WorkerError", "WorkerSession", "WorkerSettings"]

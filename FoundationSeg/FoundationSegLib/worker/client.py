@@ -10,12 +10,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from .. import __version__
-from ..errors import Cancelled, FoundationSegError
+from ..errors import Cancelled, FoundationSegError, WorkerError
 from .channel import Channel
 from .jobs import Job, Pending
 from .link import Link
 from .settings import WorkerSettings
-from .wire import PROTOCOL, Message, ProtocolError, WorkerError, boxed, error_from_message
+from .wire import PROTOCOL, Message, ProtocolError, boxed, error_from_message
 
 T = TypeVar("T")
 _LONGEST_GAP_S = 1.0  # between two polls that counts as the worker's silence: the computer may have slept

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from ..errors import Cancelled, FoundationSegError
+from ..errors import Cancelled, FoundationSegError, WorkerError
 from ..predictor import CancelToken, Progress
 from .blocks import Block
 from .channel import Channel
-from .wire import Message, WorkerError
+from .wire import Message
 
 if TYPE_CHECKING:
     from .client import Worker

@@ -12,8 +12,9 @@ import time
 import weakref
 from typing import IO, Any
 
+from ..errors import WorkerError
 from .settings import WorkerSettings
-from .wire import Lines, Message, ProtocolError, WorkerError, from_line, to_line
+from .wire import Lines, Message, ProtocolError, from_line, to_line
 
 _TAIL = 8192  # bytes of stderr that are kept
 _AT_ONCE = 2**20  # bytes that are read before anything else gets a turn

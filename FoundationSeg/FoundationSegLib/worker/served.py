@@ -18,7 +18,7 @@ from ..errors import ModelError
 from ..predictor import CancelToken, EmbeddingCache, Progress
 from ..prompts import Point, Round
 from ..segmenter import Model, Prediction
-from ..session import _changed_box
+from ..session import changed_box
 from ..volume import Volume, checked_matrix
 from .blocks import Block
 from .wire import Message, box_shape, digest, pack, round_from_list
@@ -66,7 +66,7 @@ class ServedSession:
         self._keep(request["key"], _State(rounds, after))
         # A state that was made again with other bits is no base for the parent, whose mask is the older one.
         base = None if warnings else previous
-        changed = _changed_box(base, after)
+        changed = changed_box(base, after)
         reply = pack(after, changed, self._mailbox)
         reply["based"] = base is not None
         reply["warnings"] += warnings

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 
 from ..catalogue import model_card
-from ..errors import FoundationSegError, PromptError
+from ..errors import FoundationSegError, PromptError, WorkerError
 from ..predictor import Array, CancelToken, EmbeddingCache, ModelIdentity, Progress
 from ..prompts import Point, Prompt, Round
 from ..segmenter import Prediction, Segmenter
-from ..session import Result, SegmentationSession, _History
+from ..session import History, Result, SegmentationSession
 from ..volume import Volume
 from .blocks import Block
 from .channel import Channel
 from .client import Worker
 from .jobs import Job, Pending
 from .settings import WorkerSettings
-from .wire import Message, ProtocolError, WorkerError, box_shape, digest, round_to_list, unpack
+from .wire import Message, ProtocolError, box_shape, digest, round_to_list, unpack
 
 _keys = itertools.count(1)
 
@@ -209,7 +209,7 @@ class WorkerSession(SegmentationSession):
         kept: list[Prediction] = []
 
         def begin() -> tuple[tuple[Round, ...], Prediction | None]:
-            history = self._histories.get(segment, _History())
+            history = self._histories.get(segment, History())
             self._running = (segment, pending)
             kept[:] = history.predictions[: history.done]
             return (*history.rounds[: history.done], tuple(prompts)), history.current
@@ -217,7 +217,7 @@ class WorkerSession(SegmentationSession):
         def finish(after: RemotePrediction) -> Result:
             before = kept[-1] if kept else None
             result = self._result(segment, before, after)
-            self._histories[segment] = _History(list(after.rounds), [*kept, after], len(after.rounds))
+            self._histories[segment] = History(list(after.rounds), [*kept, after], len(after.rounds))
             return result
 
         self._segmenter.submit(pending, begin, finish)

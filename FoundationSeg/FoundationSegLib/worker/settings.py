@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .wire import WorkerError
+from ..errors import WorkerError
 
 # Large activations come and go with every prediction. glibc gives them back to the system and gets them anew, page by
 # page, unless it is told that they are worth keeping. 32 MiB is the most that older versions take.

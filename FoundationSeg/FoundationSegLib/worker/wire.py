@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import errors
-from ..errors import FoundationSegError, ModelError
+from ..errors import FoundationSegError, WorkerError
 from ..prompts import Prompt, Round, from_dict, to_dict
 from ..region import Box3
 from ..segmenter import Prediction
@@ -26,10 +26,6 @@ SHORT = 2**14  # bytes of a line to the worker; longer messages travel in a bloc
 Message = dict[str, Any]
 BoolArray = npt.NDArray[np.bool_]
 NOTHING: Box3 = (slice(0, 0), slice(0, 0), slice(0, 0))
-
-
-class WorkerError(ModelError):
-    """The worker process could not be started, ended, fell silent, or said what it should not; nothing was changed."""
 
 
 class ProtocolError(Exception):
