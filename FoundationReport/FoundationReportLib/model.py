@@ -320,6 +320,56 @@ class Report:
     def with_statements(self, statements: Iterable[Statement]) -> Report:
         return replace(self, statements=tuple(statements))
 
+    # What may be done with a report, and when, is in `state.py`; these only save an import.
+
+    def edit(self, statement_id: str, text: str) -> Report:
+        """See `state.edit`."""
+        from .state import edit
+
+        return edit(self, statement_id, text)
+
+    def add(self, section: str, text: str, facts: Iterable[str] = ()) -> Report:
+        """See `state.add`."""
+        from .state import add
+
+        return add(self, section, text, facts)
+
+    def dismiss(self, statement_id: str) -> Report:
+        """See `state.dismiss`."""
+        from .state import dismiss
+
+        return dismiss(self, statement_id)
+
+    def accept(self, *ids: str, by: str) -> Report:
+        """See `state.accept`."""
+        from .state import accept
+
+        return accept(self, *ids, by=by)
+
+    def check(self) -> Report:
+        """See `check.check`."""
+        from .check import check
+
+        return check(self)
+
+    def sign(self, signer: str, *, organisation: str = "") -> Report:
+        """See `state.sign`."""
+        from .state import sign
+
+        return sign(self, signer, organisation=organisation)
+
+    def addendum(self, text: str, signer: str, *, accept: bool = False, organisation: str = "") -> Report:
+        """See `state.addendum`."""
+        from .state import addendum
+
+        return addendum(self, text, signer, accept=accept, organisation=organisation)
+
+    def retract(self, reason: str, signer: str, *, organisation: str = "") -> Report:
+        """See `state.retract`."""
+        from .state import retract
+
+        return retract(self, reason, signer, organisation=organisation)
+
 
 def next_or_key_error(found: Iterable[T], name: str) -> T:
     """The first of them; KeyError with the name if there is none."""
