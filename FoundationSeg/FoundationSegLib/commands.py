@@ -14,10 +14,11 @@ from typing import Any
 
 from .atomic import atomic_output
 from .catalogue import EMBEDDED, ModelCard, load_model, model_card
+from .cli_base import Report
 from .demo import reference_dice
 from .errors import ModelTooLarge, OutputError, PromptError, SegmentationFileError, VolumeError
 from .measure_table import Measures, format_table, measure_segment, write_table
-from .predictor import Progress
+from .predictor import CancelToken, Progress
 from .prompts import SegmentPrompts
 from .replay import DIFFERENT, SKIPPED, ReplayedSegment, find_volume, read_original, stored_segments
 from .replay import replay as replay_segments
@@ -32,17 +33,10 @@ FOOTER = (
 )
 
 
-@dataclass(frozen=True)
-class Report:
-    """What a command has to say: `data` fit for JSON, `text` for people, and the exit status."""
-
-    data: dict[str, Any]
-    text: str
-    status: int = 0
-
-
 class Listener:
-    """Told what a command is doing; this one keeps it to itself."""
+    """Told what a command is doing; this one keeps it to itself. Its `cancel` ends the work on a model's weights."""
+
+    cancel: CancelToken | None = None
 
     def say(self, text: str) -> None:
         """A line for the user."""

@@ -12,11 +12,11 @@ from .commands import Listener, Report
 from .errors import ModelError
 from .hub import licence
 from .hub.home import megabytes
+from .hub.listing import embedded_bytes, entry
 from .hub.records import pins
 from .hub.weights import Ask, ensure_weights, on_disk
 from .hub.weights import remove as remove_weights
 from .hub.weights import verify as verify_weights
-from .resources import resource_folder
 
 _HEADER = ("name", "family", "task", "prompts", "modalities", "dimension", "size", "licence", "state")
 
@@ -119,28 +119,18 @@ def import_bundle(folder: Path, listener: Listener) -> Report:
     """Reads such a folder."""
     from .hub import bundle as bundles
 
-    names = bundles.read(folder, Ask(listener.consent, listener.weights(folder.name)))
+    names = bundles.read(folder, Ask(listener.consent, listener.weights(folder.name), listener.cancel))
     return Report({"command": "models import", "models": names}, f"Ready: {', '.join(names)}.")
 
 
 def ask_of(card: ModelCard, listener: Listener) -> Ask:
     """How making a model ready talks to the user of a command."""
-    return Ask(listener.consent, listener.weights(card.name))
-
-
-def _state(card: ModelCard) -> str:
-    if card.source == "none":
-        return "not yet"
-    if card.source == "embedded":
-        return "ready"
-    if card.source == "user":
-        return "needs your file"
-    return "on disk" if on_disk(card) is not None else "to download"
+    return Ask(listener.consent, listener.weights(card.name), listener.cancel)
 
 
 def _row(card: ModelCard) -> tuple[str, ...]:
-    size = _embedded_bytes() if card.source == "embedded" else card.size_bytes
-    restrictions = [kind for kind in card.terms.get("kinds", []) if kind in licence.WARNINGS and kind != "none-found"]
+    item = entry(card)
+    size = item.size_bytes
     return (
         card.name,
         card.family,
@@ -149,25 +139,19 @@ def _row(card: ModelCard) -> tuple[str, ...]:
         " ".join(card.modalities),
         card.dimension,
         "" if size is None else megabytes(size),
-        card.licence + (f" ({', '.join(restrictions)})" if restrictions else ""),
-        _state(card),
+        card.licence + (f" ({', '.join(item.restrictions)})" if item.restrictions else ""),
+        item.state,
     )
 
 
 def _data(card: ModelCard) -> dict[str, Any]:
-    path = on_disk(card) if card.source == "hub" else None
-    return {**card.data, "state": _state(card), "path": None if path is None else str(path)}
-
-
-def _embedded_bytes() -> int:
-    return sum(path.stat().st_size for path in resource_folder("Weights").glob("compact*"))
+    item = entry(card)
+    return {**card.data, "state": item.state, "path": None if item.path is None else str(item.path)}
 
 
 def _whereabouts(card: ModelCard) -> list[str]:
     if card.source == "embedded":
-        return [
-            f"{card.weights['file']} ({megabytes(_embedded_bytes())}), comes with the program, sha256 {card.sha256}"
-        ]
+        return [f"{card.weights['file']} ({megabytes(embedded_bytes())}), comes with the program, sha256 {card.sha256}"]
     if card.source == "user":
         return [card.weights["how"], "Give the file with --checkpoint FILE."]
     if card.source == "none":

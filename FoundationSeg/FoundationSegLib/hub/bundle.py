@@ -102,6 +102,11 @@ def read(folder: Path, ask: Ask) -> list[str]:
     return [name for name, *_ in checked]
 
 
+def names(folder: Path) -> list[str]:
+    """The models that a bundle says it holds; `read` checks them. Raises ModelError."""
+    return sorted(_models(folder))
+
+
 def _models(folder: Path) -> dict[str, Any]:
     data = read_json(folder / MANIFEST, None)
     if data is None:
