@@ -8,55 +8,32 @@ output (with --json one object), all else to standard error.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from . import __version__, commands
 from .catalogue import EMBEDDED, ModelCard
+from .cli_base import Parser, add_json, run
 from .cli_models import add_accept, add_models
 from .compact.runtime import DEVICES
 from .demo import demo_case
-from .errors import DicomSeriesError, FoundationSegError, PromptError
+from .errors import PromptError
 from .predictor import Progress
 from .prompts import Box, Point, Prompt, SegmentPrompts, load_prompts
 from .segmentation_io import SUFFIX
 
 _NUMBERS = re.compile(r"-[\d.]")
 _TAKES_NUMBERS = ("--point", "--negative", "--box")
-_TRACEBACK = "FOUNDATIONSEG_TRACEBACK"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a name may have letters that the terminal has not
-    try:
-        parsed = _parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
-        report = parsed.run(parsed)
-        print(json.dumps(report.data) if parsed.json else report.text, flush=True)
-        return int(report.status)
-    except SystemExit as leaving:  # argparse has said what is wrong, or printed the help
-        return int(leaving.code or 0)
-    except KeyboardInterrupt:
-        return _failed(None, "Cancelled; no file was left half written.", arguments, 130)
-    except FoundationSegError as error:
-        return _failed(error, str(error), arguments, 1)
-    except BrokenPipeError:  # the reader of the output has gone; nothing more can be said to it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
-    except MemoryError as error:
-        return _failed(error, "There is not enough memory; crop or resample the volume first.", arguments, 1)
-    except Exception as error:
-        hint = f"set {_TRACEBACK}=1 to see where, and report it"
-        sentence = f"This is a fault of the program ({type(error).__name__}: {error}); {hint}."
-        return _failed(error, sentence, arguments, 1)
+    given = sys.argv[1:] if arguments is None else arguments
+    return run(_parser, _joined(given))
 
 
 class _Terminal(commands.Listener):
@@ -141,15 +118,8 @@ def _numbers(count: int) -> Any:
     return parse
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line instead of half a page."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message.rstrip('.')}. (All options: {self.prog} --help)\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="foundation-seg",
         description="Segments structures in CT, MR and PET volumes from a few prompts. Not for clinical use.",
         epilog="Exit status: 0 success, 1 a named failure (for replay: a segment differs), 2 wrong use, 130 cancelled.",
@@ -189,10 +159,10 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--series", metavar="N", help="number or UID of the DICOM series")
     replay.add_argument("--out", type=Path, metavar=f"FILE{SUFFIX}", help="write the new segments")
     replay.add_argument("--device", choices=DEVICES, help="default: the one recorded in the file")
-    _add_json(replay)
+    add_json(replay)
     replay.set_defaults(run=lambda parsed: _replay(parsed, replay))
 
-    add_models(subparsers, _add_json, _Terminal)
+    add_models(subparsers, add_json, _Terminal)
     return parser
 
 
@@ -225,11 +195,7 @@ def _add_reading_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fallback", metavar="NAME", help="the model to use if the first does not fit in memory")
     add_accept(parser)
     parser.add_argument("--device", choices=DEVICES, default="auto")
-    _add_json(parser)
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    add_json(parser)
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:
@@ -322,20 +288,3 @@ def _same_file(a: str, b: str) -> bool:
 def _check_suffix(parser: argparse.ArgumentParser, option: str, path: Path | None, suffix: str) -> None:
     if path is not None and not path.name.lower().endswith(suffix):
         parser.error(f"let {option} end in {suffix}, not {path.name!r}")
-
-
-def _failed(error: BaseException | None, sentence: str, arguments: Sequence[str] | None, status: int) -> int:
-    if error is not None and os.environ.get(_TRACEBACK):
-        traceback.print_exception(error)
-    end = "\n" if sys.stderr.isatty() else ""  # leaves the line that shows progress
-    print(f"{end}{sentence}", file=sys.stderr)
-    if "--json" in (sys.argv[1:] if arguments is None else arguments):
-        kind = type(error).__name__ if error is not None else "Cancelled"
-        data: dict[str, Any] = {"error": {"type": kind, "message": sentence}}
-        if isinstance(error, DicomSeriesError):
-            # Not its description or UID: what is printed for programs ends up in logs.
-            data["error"]["series"] = [
-                {"number": info.number, "modality": info.modality, "images": info.images} for info in error.series
-            ]
-        print(json.dumps(data))
-    return status

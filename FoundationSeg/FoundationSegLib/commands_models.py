@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from .catalogue import ModelCard, model_card, model_cards
-from .commands import Listener, Report
+from .cli_base import Report
+from .commands import Listener
 from .errors import ModelError
 from .hub import licence
 from .hub.home import megabytes
