@@ -174,7 +174,11 @@ def _curve(node: Any, positive: bool) -> Prompt:
     placed = len(_placedPoints(node))
     if placed < needed:
         raise PromptError(f'The curve "{node.GetName()}" has {placed} points and needs {needed}; place more.')
-    points = tuple(_vector(point) for point in vtk_to_numpy(node.GetCurvePointsWorld().GetData()))
+    if node.GetCurveTypeAsString(node.GetCurveType()) == "linear":
+        # Its points say all, and exactly: what Slicer puts between them is single precision, and much to keep.
+        points = tuple(_vector(node.GetNthControlPointPositionWorld(index)) for index in _placedPoints(node))
+    else:
+        points = tuple(_vector(point) for point in vtk_to_numpy(node.GetCurvePointsWorld().GetData()))
     if not closed:
         return Scribble(points=points, positive=positive)
     # Slicer repeats the first point of a closed curve at its end.
