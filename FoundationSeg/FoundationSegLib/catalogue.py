@@ -104,6 +104,11 @@ class ModelCard:
         return self.weights.get("size_bytes")
 
     @property
+    def is_snapshot(self) -> bool:
+        """Whether the model is many files of a repository (see `hub.snapshot`) instead of one."""
+        return bool(self.weights.get("snapshot"))
+
+    @property
     def terms(self) -> dict[str, Any]:
         """`kinds`, `source`, `page` and `note` of the licence, see the schema; empty for what is shipped."""
         return self.data.get("terms", {})
@@ -127,9 +132,9 @@ def _check(card: ModelCard) -> None:
     if card.source not in sources:
         raise ValueError(f"weights.source is {card.source!r}, not one of {', '.join(sources)}")
     if card.source == "hub":
-        for key in ("repo", "file", "revision"):
+        for key in ("repo", "revision") if card.is_snapshot else ("repo", "file", "revision"):
             _text(card.weights, key)
-        for part in (card.weights["repo"], card.weights["file"]):
+        for part in (card.weights["repo"], card.weights.get("file", "")):
             if part.startswith("/") or ".." in part.split("/") or "\\" in part:
                 raise ValueError(f"weights name {part!r}, which is no place on the Hub")
     if not isinstance(card.size_bytes, int | None):

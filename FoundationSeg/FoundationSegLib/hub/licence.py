@@ -52,10 +52,11 @@ def accept(card: ModelCard) -> None:
 
 def refused(card: ModelCard) -> ModelError:
     """The answer where nobody agreed."""
+    command = "foundation-report" if card.is_snapshot else "foundation-seg"
     return ModelError(
         f"The licence of {card.name} ({card.licence}) was not accepted, so nothing was downloaded; read it with "
-        f'"foundation-seg models show {card.name}", then accept it with '
-        f'"foundation-seg models download {card.name} --accept-licence".'
+        f'"{command} models show {card.name}", then accept it with '
+        f'"{command} models download {card.name} --accept-licence".'
     )
 
 

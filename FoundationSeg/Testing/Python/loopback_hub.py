@@ -3,6 +3,7 @@
 
 Files are asked for at /<org>/<repo>/resolve/<revision>/<file>, which answers with commit, ETag and size and sends the
 caller on to another host for the bytes, as the real one does (here "localhost" instead of "127.0.0.1"), with ranges.
+What a repository holds is asked for at /api/models/<org>/<repo>/revision/<revision>.
 """
 
 from __future__ import annotations
@@ -76,28 +77,47 @@ class _Handler(BaseHTTPRequestHandler):
         hub.requests.append((self.command, self.path, {key.lower(): value for key, value in self.headers.items()}))
         if found := re.fullmatch(r"/([\w.-]+/[\w.-]+)/resolve/([^/]+)/(.+)", self.path):
             self._resolve(*found.groups())
+        elif found := re.fullmatch(r"/api/models/([\w.-]+/[\w.-]+)/revision/([^/?]+)(\?.*)?", self.path):
+            self._describe(found[1], found[2])
         elif self.path.startswith("/cdn/"):
             self._bytes(self.path.removeprefix("/cdn/").partition("?")[0], body)
         else:
             self._error(404, "")
 
-    def _resolve(self, repo: str, revision: str, file: str) -> None:
+    def _refused(self, repo: str, revision: str) -> bool:
+        """Whether a question about a repository was answered with an error."""
         hub, faults = self.hub, self.hub.faults
         if faults.status is not None and (faults.only_first is None or faults.only_first > 0):
             if faults.only_first is not None:
                 faults.only_first -= 1
             self._error(faults.status, faults.error_code, faults.headers)
-            return
-        if hub.token is not None and self.headers.get("Authorization") != f"Bearer {hub.token}":
+        elif hub.token is not None and self.headers.get("Authorization") != f"Bearer {hub.token}":
             self._error(401, "GatedRepo" if self.headers.get("Authorization") is None else "")
+        elif not any(name.startswith(f"{repo}/") for name in hub.files):
+            self._error(401, "RepoNotFound")  # as the real one, which does not tell what is private
+        elif revision not in ("main", faults.commit):
+            self._error(404, "RevisionNotFound")
+        else:
+            return False
+        return True
+
+    def _describe(self, repo: str, revision: str) -> None:
+        if self._refused(repo, revision):
+            return
+        own = {name.removeprefix(f"{repo}/"): data for name, data in self.hub.files.items() if name.startswith(repo)}
+        files = [{"rfilename": name, "size": len(data), "blobId": "0" * 40} for name, data in own.items()]
+        body = json.dumps({"id": repo, "sha": self.hub.faults.commit, "siblings": files}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _resolve(self, repo: str, revision: str, file: str) -> None:
+        hub, faults = self.hub, self.hub.faults
+        if self._refused(repo, revision):
             return
         content = hub.files.get(f"{repo}/{file}")
-        if not any(name.startswith(f"{repo}/") for name in hub.files):
-            self._error(401, "RepoNotFound")  # as the real one, which does not tell what is private
-            return
-        if revision not in ("main", faults.commit):
-            self._error(404, "RevisionNotFound")
-            return
         if content is None:
             self._error(404, "EntryNotFound", {"X-Repo-Commit": faults.commit})
             return

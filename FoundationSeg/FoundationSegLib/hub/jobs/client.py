@@ -84,13 +84,7 @@ class Job:
             self._error = WorkerError(f"The process that works on the weights said what it should not ({error}).")
         if self._answer is None and self._error is None:
             if link.ended:
-                self._error = (
-                    _cancelled()
-                    if self._cancelled_at is not None
-                    else WorkerError(
-                        f"The process that works on the weights ended early ({link.epitaph()}); try again."
-                    )
-                )
+                self._error = self._early_end(link)
             elif self._cancelled_at is not None and time.monotonic() > self._cancelled_at + self._settings.grace_s:
                 self._error = _cancelled()
         if self._answer is not None or self._error is not None:
@@ -117,6 +111,11 @@ class Job:
             self._answer = message
         elif event == "error":
             self._error = error_from_message(message)
+
+    def _early_end(self, link: Link) -> FoundationSegError:
+        if self._cancelled_at is not None:
+            return _cancelled()
+        return WorkerError(f"The process that works on the weights ended early ({link.epitaph()}); try again.")
 
     def _end(self) -> None:
         link, self._link = self._link, None
