@@ -214,7 +214,7 @@ def verify(folder: str | os.PathLike[str], head: str | None = None) -> Verificat
 def read_report(folder: str | os.PathLike[str]) -> Report:
     """The report of a case, or of a report.json, only to look at. Raises CaseError."""
     path = Path(folder)
-    if path.is_dir():
+    if path.suffix != ".json":
         require_case(path)
         path = path / REPORT
     return read_file(path).report

@@ -55,6 +55,14 @@ def text_changes(before: Iterable[Statement], after: Iterable[Statement]) -> tup
     return (*changes, *removed)
 
 
+def text_changes_between(before: Report, after: Report) -> tuple[TextChange, ...]:
+    """The same for two reports that have no statement ids in common: sentences that only one of them has."""
+    old, new = ({(s.section, s.text) for s in report.statements} for report in (before, after))
+    added = [s for s in after.statements if (s.section, s.text) not in old]
+    removed = [s for s in before.statements if (s.section, s.text) not in new]
+    return (*text_changes((), added), *text_changes(removed, ()))
+
+
 def word_diff(before: str, after: str) -> str:
     """One line in which removed words stand in [-...-] and new ones in {+...+}."""
     a, b = re.findall(r"\S+", before), re.findall(r"\S+", after)
