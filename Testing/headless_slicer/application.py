@@ -42,12 +42,17 @@ class Application(Signals):
         super().__init__()
         self._core = core
         self._moduleManager = Signals()
+        self.layout: Any = None  # see views.Layout
 
     def applicationLogic(self) -> Any:
         return self._core.applicationLogic
 
     def moduleManager(self) -> Signals:
         return self._moduleManager
+
+    def layoutManager(self) -> Any:
+        """None, as without a main window, unless a test has put one into `layout`."""
+        return self.layout
 
     def testingEnabled(self) -> bool:
         return True

@@ -14,6 +14,8 @@ import numpy.typing as npt
 import slicer
 import vtk
 
+from .application import Signals
+
 _FACTORIES = {
     "Slice": (
         "vtkMRMLCrosshairDisplayableManager",
@@ -53,6 +55,8 @@ class _View:
         self.group = slicer.vtkMRMLDisplayableManagerGroup()
         self.group.Initialize(factory, self.renderer)
         self.size = size
+        self.cursor: Any = None  # what the panel asked for
+        self.renders = 0  # how often it asked for a new picture
 
     def picture(self) -> npt.NDArray[np.uint8]:
         """What is drawn: (rows, columns, 3), the top row first."""
@@ -135,9 +139,54 @@ class SliceView(_View):
         return round(x), round(y)
 
     def close(self) -> None:
-        """Take the view out of the application; its nodes stay in the scene until that is cleared."""
+        """Take the view and its nodes out of the application."""
+        nodes = (self.logic.GetSliceCompositeNode(), self.sliceNode)
         self._style.SetInteractor(None)
         self.group.SetMRMLDisplayableNode(None)
         slicer.app.applicationLogic().GetSliceLogics().RemoveItem(self.logic)
         self.logic.SetMRMLScene(None)
+        for node in nodes:  # singletons: another view of this name would not get nodes of its own
+            if node is not None and node.GetScene() is not None:
+                node.GetScene().RemoveNode(node)
         self.window.Finalize()
+
+
+class Layout(Signals):
+    """The part of ``slicer.app.layoutManager()`` that finds slice views; a test puts it into ``slicer.app.layout``."""
+
+    def __init__(self, *views: SliceView) -> None:
+        super().__init__()
+        self.views = {view.sliceNode.GetLayoutName(): view for view in views}
+
+    def sliceViewNames(self) -> list[str]:
+        return list(self.views)
+
+    def sliceWidget(self, name: str) -> _SliceWidget | None:
+        return _SliceWidget(self.views[name]) if name in self.views else None
+
+
+class _SliceWidget:
+    """The application's three objects for one slice view (widget, view and controller), in one."""
+
+    def __init__(self, view: SliceView) -> None:
+        self._view = view
+
+    def sliceView(self) -> _SliceWidget:
+        return self
+
+    def interactor(self) -> Any:
+        return self._view.interactor
+
+    def mrmlSliceNode(self) -> Any:
+        return self._view.sliceNode
+
+    def sliceLogic(self) -> Any:
+        return self._view.logic
+
+    def scheduleRender(self) -> None:
+        self._view.renders += 1
+
+    def setViewCursor(self, cursor: Any) -> None:
+        self._view.cursor = cursor
+
+    setDefaultViewCursor = setViewCursor
