@@ -16,7 +16,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 STUB = ROOT / "Testing" / "cmake"
 SCRIPTED = Path("lib/Slicer-stub/qt-scripted-modules")
-SHARED = ("Demo", "Models", "Terminology", "Weights")
+MODULES = ("FoundationReport", "FoundationSeg")
+SHARED = sorted(path.name for path in (ROOT / "Resources").iterdir() if path.name not in ("Icons", "Screenshots"))
 
 # The wheel's, which lies beside the interpreter, before the system's.
 TOOLS = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -50,10 +51,12 @@ def files(folder: Path, *, under: Path | None = None) -> set[str]:
 
 
 def test_package_holds_every_file_and_nothing_else(build: Path) -> None:
-    module = ROOT / "FoundationSeg"
-    expected = {"FoundationSeg.py"}
-    expected |= {name for name in files(module / "FoundationSegLib", under=module) if name.endswith(".py")}
-    expected |= files(module / "Resources", under=module)
+    expected: set[str] = set()
+    for name in MODULES:
+        module = ROOT / name
+        expected |= {f"{name}.py"}
+        expected |= {file for file in files(module / f"{name}Lib", under=module) if file.endswith(".py")}
+        expected |= files(module / "Resources", under=module)
     for name in SHARED:
         expected |= files(ROOT / "Resources" / name, under=ROOT)
     assert files(build / SCRIPTED) == expected
@@ -74,8 +77,10 @@ def test_engine_finds_its_resources_in_the_package(build: Path) -> None:
 def test_slicer_s_runner_gets_the_module_and_its_tests(build: Path) -> None:
     listed = run(CTEST, "--show-only=json-v1", cwd=build)
     names = {test["name"] for test in json.loads(listed.stdout)["tests"]}
-    own = {f"py_{name}" for name in ("FoundationSeg", "test_logic", "test_mrml", "test_panel")}
-    assert names == own | {"py_nomainwindow_qSlicerFoundationSegModuleGenericTest"}
+    own = {f"py_{name}" for name in ("test_logic", "test_mrml", "test_panel")}
+    for name in MODULES:
+        own |= {f"py_{name}", f"py_nomainwindow_qSlicer{name}ModuleGenericTest"}
+    assert names == own
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scene layer: facts from MRML nodes, so that a panel or a script in 3D Slicer measures what it shows.
+
+Works without a window. Positions are world RAS millimetres, with all parent transforms applied.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import vtk
+from FoundationSegLib.errors import FoundationSegError
+from FoundationSegLib.mrml import segmentMask, volumeFromNode
+from FoundationSegLib.segmentation_io import TERMINOLOGY_TAG, SegmentRecord, unescape_tag
+from FoundationSegLib.session import PROMPTS_TAG, PROVENANCE_TAG
+from FoundationSegLib.volume import Volume
+
+from .errors import MeasurementError
+from .measure import measure
+from .model import Facts
+
+SEGMENT_TAGS = (
+    PROVENANCE_TAG,
+    PROMPTS_TAG,
+    "DICOM.TrackingUID",
+    "DICOM.SegmentAlgorithmType",
+    "DICOM.SegmentAlgorithmName",
+)
+
+
+def factsFromNodes(
+    volumeNode: Any,
+    segmentationNode: Any,
+    priorVolumeNode: Any = None,
+    priorSegmentationNode: Any = None,
+) -> Facts:
+    """What can be measured of a volume node and the segments drawn on it, and what changed since a prior study.
+
+    Raises:
+        MeasurementError: if a node cannot be used, or the two do not belong together; the sentence says which.
+    """
+    if (priorVolumeNode is None) != (priorSegmentationNode is None):
+        raise MeasurementError("A prior study needs both its volume and its segmentation; choose the other one too.")
+    volume, records = _read(volumeNode, segmentationNode)
+    prior = _read(priorVolumeNode, priorSegmentationNode) if priorVolumeNode is not None else None
+    return measure(volume, records, prior=prior)
+
+
+def recordsFromNode(segmentationNode: Any, volumeNode: Any) -> list[SegmentRecord]:
+    """The segments with their masks on the volume node's grid, their terminology, and the tags in SEGMENT_TAGS.
+
+    Raises:
+        MeasurementError: if there is no node, or its segments lie on another grid than the volume.
+    """
+    if segmentationNode is None:
+        raise MeasurementError("No segmentation is selected; choose the one that was drawn on the volume.")
+    segmentation = segmentationNode.GetSegmentation()
+    ids = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
+    try:
+        return [_record(segmentationNode, name, volumeNode) for name in ids]
+    except FoundationSegError as error:
+        raise MeasurementError(str(error)) from error
+
+
+def _read(volumeNode: Any, segmentationNode: Any) -> tuple[Volume, list[SegmentRecord]]:
+    try:
+        volume = volumeFromNode(volumeNode)
+    except FoundationSegError as error:
+        raise MeasurementError(str(error)) from error
+    return volume, recordsFromNode(segmentationNode, volumeNode)
+
+
+def _record(segmentationNode: Any, segmentId: str, volumeNode: Any) -> SegmentRecord:
+    segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
+    tags = _tags(segment)
+    terminology = tags.pop(TERMINOLOGY_TAG, None)
+    return SegmentRecord(
+        name=segment.GetName(),
+        mask=segmentMask(segmentationNode, segmentId, volumeNode),
+        color=segment.GetColor(),
+        terminology=terminology,
+        tags=tags,
+        segment_id=segmentId,
+    )
+
+
+def _tags(segment: Any) -> dict[str, str]:
+    """The tags that facts are made from; the scene gives out tags by name only."""
+    tags = {}
+    for name in (TERMINOLOGY_TAG, *SEGMENT_TAGS):
+        text = vtk.reference("")
+        if segment.GetTag(name, text):
+            tags[name] = unescape_tag(str(text))
+    return tags
