@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The models that a report can be asked for by name: one card (JSON) each in `Resources/Models/report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from FoundationSegLib.catalogue import ModelCard
+from FoundationSegLib.errors import Cancelled as SegCancelled
+from FoundationSegLib.errors import FoundationSegError
+from FoundationSegLib.resources import resource_folder
+
+from ..errors import Cancelled, EngineError
+
+if TYPE_CHECKING:
+    from FoundationSegLib.hub.weights import Ask
+
+    from .hf_chat import HfChat, Settings
+
+DEFAULT = "medgemma-1.5-4b"
+CHAT, ZERO_SHOT, FEATURES = "hf-chat", "hf-zero-shot", "hf-features"
+
+
+def engine_cards(family: str | None = None) -> list[ModelCard]:
+    """All cards, the default first, then by name; of one family if given. Raises EngineError for a damaged one."""
+    folder = resource_folder("Models") / "report"
+    try:
+        cards = [ModelCard.read(path) for path in sorted(folder.glob("*.json")) if ".schema" not in path.name]
+    except FoundationSegError as error:
+        raise EngineError(str(error)) from error
+    chosen = [card for card in cards if family in (None, card.family)]
+    return sorted(chosen, key=lambda card: (card.name != DEFAULT, card.family, card.name))
+
+
+def engine_card(name: str) -> ModelCard:
+    """The card of one model; EngineError with the names that there are."""
+    cards = {card.name: card for card in engine_cards()}
+    if name not in cards:
+        raise EngineError(f'There is no model "{name}" for reports; there are: {", ".join(cards)}, or give a folder.')
+    return cards[name]
+
+
+def load_engine(name: str, settings: Settings | None = None, ask: Ask | None = None) -> HfChat:
+    """An engine by the name of its card, or from a folder with a model as transformers saves it.
+
+    Files that are not on this computer are downloaded once, if the user agreed to the licence (`ask.consent`).
+
+    Raises:
+        EngineError: unknown or unsuited model, no weights, licence not accepted, package missing; every failure, in
+            one sentence.
+        Cancelled: the download was stopped; what came so far is kept.
+    """
+    from FoundationSegLib.hub.snapshot import ensure_snapshot, local_snapshot
+
+    from .hf_chat import HfChat
+    from .loading import require_packages
+
+    folder = Path(name).expanduser()
+    try:
+        if ("/" in name or "\\" in name or name in (".", "..")) and folder.is_dir():
+            require_packages("A model from a folder")
+            return HfChat(_card_of_folder(), local_snapshot(folder), settings)
+        card = engine_card(name)
+        if card.family != CHAT:
+            raise EngineError(f"{card.title} writes no text; use it for suggestions, or choose another model.")
+        require_packages(f"The model {card.name}")
+        return HfChat(card, ensure_snapshot(card, ask), settings)
+    except SegCancelled as error:
+        raise Cancelled("The download was stopped; what came so far is kept.") from error
+    except FoundationSegError as error:
+        raise EngineError(str(error)) from error
+
+
+def _card_of_folder() -> ModelCard:
+    """For a model of the user's own; its path enters no record."""
+    return ModelCard.from_dict(
+        {
+            "name": "own-model",
+            "title": "Model from a folder",
+            "family": CHAT,
+            "revision": "file",
+            "licence": "unknown",
+            "prompts": ["image", "text"],
+            "modalities": ["CT", "MR"],
+            "description": "A model of the user's own.",
+            "weights": {"source": "user", "how": "Give its folder."},
+            "architecture": {"packing": "ct-3-window", "max_slices": 85},
+        }
+    )

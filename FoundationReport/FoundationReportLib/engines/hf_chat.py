@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Any image-text-to-text model that transformers itself knows: MedGemma, Lingshu, Qwen-VL, LLaVA.
+
+The generic path: `AutoProcessor`, `AutoModelForImageTextToText`, the model's own chat template, pictures and texts in
+turn. No remote code, safetensors only, no network once the files are here, no torchvision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from FoundationSegLib.catalogue import ModelCard
+from FoundationSegLib.hub.snapshot import Snapshot
+from FoundationSegLib.volume import Volume
+
+from ..errors import EngineError
+from ..model import ClinicalContext, Facts, ModelInfo, Section
+from . import consistency, generation, loading, prompts, slices
+from .base import BoolArray, Narrative, Said, Watch
+from .budget import bytes_per_slice, slices_that_fit, tokens_per_slice
+from .parse import Parsed, Rejected, parse
+
+ENGINE = "hf-chat"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a model is run. The same settings, model, device and input give the same text.
+
+    Attributes:
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        slices: shown at most; None: as many as fit, up to what the card says.
+        samples: further answers that are drawn to see whether the model says the same again; 0: none.
+        temperature: of the samples. The answer that is used is greedy.
+        seed: of the samples.
+        max_new_tokens: of one answer.
+        quantise: "" (none), "int8" or "int4": less memory, other numbers; by bitsandbytes on a GPU.
+    """
+
+    device: str = "auto"
+    slices: int | None = None
+    samples: int = 0
+    temperature: float = 0.7
+    seed: int = 0
+    max_new_tokens: int = 256
+    quantise: str = ""
+
+    def __post_init__(self) -> None:
+        if self.slices is not None and self.slices < 1:
+            raise EngineError("The number of slices is below 1; give at least 1, or leave it out.")
+        if not 0 <= self.samples <= 16:
+            raise EngineError("The number of samples is not between 0 and 16; choose one of these.")
+        if not 0 < self.temperature <= 2:
+            raise EngineError("The temperature is not above 0 and up to 2; choose one of these.")
+        if self.max_new_tokens < 1:
+            raise EngineError("The number of new tokens is below 1; give at least 1.")
+        if self.quantise not in ("", "int8", "int4"):
+            raise EngineError(f'There is no quantisation "{self.quantise}"; choose int8 or int4, or leave it out.')
+
+
+class HfChat:
+    """An engine over the files of a snapshot; they are loaded at the first question and stay until `close`."""
+
+    def __init__(self, card: ModelCard, snapshot: Snapshot, settings: Settings | None = None) -> None:
+        self.card, self.snapshot, self.settings = card, snapshot, settings or Settings()
+        self._loaded: loading.Loaded | None = None
+
+    @property
+    def name(self) -> str:
+        return self.card.name
+
+    def close(self) -> None:
+        """Gives the memory back."""
+        self._loaded = None
+        loading.release()
+
+    def narrate(
+        self,
+        facts: Facts,
+        volume: Volume,
+        context: ClinicalContext | None,
+        sections: Sequence[Section],
+        masks: Sequence[BoolArray] = (),
+        watch: Watch | None = None,
+    ) -> Narrative:
+        """See `base.Engine`."""
+        watch = watch or Watch()
+        asked = prompts.questions(sections)
+        if not asked:
+            raise EngineError(
+                "The template has no section that a model can add to; choose another template, or go without a model."
+            )
+        watch.at("load", 0.0)
+        loaded = self._load()
+        watch.at("load", 1.0)
+        stack = slices.axial(volume)
+        modality = facts.modality or volume.modality or ""
+        shown = slices.choose(stack, slices.key_slices(stack, volume, masks), self._budget(loaded), modality)
+        windows = slices.windows_for(volume, modality, str(self.card.architecture.get("packing", "grey")))
+        pictures = []
+        for number, position in enumerate(shown):
+            watch.at("pictures", number / len(shown))
+            pictures.append(slices.picture(stack, position, windows))
+        head = prompts.instruction(facts, context, len(shown))
+        answers: dict[str, Parsed] = {}
+        samples: dict[str, list[Parsed]] = {}
+        for number, question in enumerate(asked):
+            watch.at("write", number / len(asked))
+            texts = [head, *(prompts.slice_label(n + 1) for n in range(len(shown))), question.text]
+            drawn = generation.answer(loaded, pictures, texts, self.settings, watch)
+            answers[question.section] = parse(drawn.text, drawn.cut)
+            samples[question.section] = [parse(text, cut) for text, cut in drawn.samples]
+        watch.at("write", 1.0)
+        places = tuple(stack.indices[position] for position in shown)
+        text = "\n".join([head, *(f"[{n}]" for n in range(len(shown))), *(question.text for question in asked)])
+        return _narrative(answers, samples, self._info(loaded, text, places, windows, stack))
+
+    def _load(self) -> loading.Loaded:
+        if self._loaded is None:
+            self._loaded = loading.load(self.card, self.snapshot, self.settings.device, self.settings.quantise)
+        return self._loaded
+
+    def _budget(self, loaded: loading.Loaded) -> int:
+        most = int(self.card.architecture.get("max_slices", 16))
+        if self.settings.slices is not None:
+            return min(self.settings.slices, most)
+        config = loaded.model.config
+        room = loading.context_tokens(config)
+        fits = None if room is None else max(1, (room - 2048 - self.settings.max_new_tokens) // tokens_per_slice(config))
+        per_slice = bytes_per_slice(config, loaded.item_bytes)
+        return slices_that_fit(loading.free_bytes(loaded.device), per_slice, most, fits)
+
+    def _info(
+        self, loaded: loading.Loaded, text: str, places: tuple[int, ...], windows: Sequence[slices.Window], stack: slices.Axial
+    ) -> ModelInfo:
+        settings = self.settings
+        decoding: dict[str, Any] = {"greedy": True, "max_new_tokens": settings.max_new_tokens}
+        if settings.samples:
+            decoding |= {"samples": settings.samples, "temperature": settings.temperature}
+        if stack.axis != 0:
+            decoding["slices_along"] = "kji"[stack.axis]
+        return ModelInfo(
+            id="",  # given when it enters a report
+            engine=ENGINE,
+            model=self.card.weights.get("repo", self.card.name),
+            revision=self.snapshot.commit,
+            licence=self.card.licence,
+            device=loaded.device_name,
+            precision=loaded.precision,
+            prompt_sha256=hashlib.sha256(json.dumps([text, places]).encode()).hexdigest(),
+            slices=places,
+            windows=tuple(windows),
+            decoding=decoding,
+            seed=settings.seed if settings.samples else None,
+        )
+
+
+def _narrative(answers: dict[str, Parsed], samples: dict[str, list[Parsed]], info: ModelInfo) -> Narrative:
+    said: list[Said] = []
+    rejected: list[Rejected] = []
+    opposed: list[str] = []
+    for section, parsed in answers.items():
+        others = [list(sample.sentences) for sample in samples[section]]
+        for sentence in parsed.sentences:
+            said.append(Said(section, sentence, consistency.agreement(sentence, others) if others else None))
+        rejected += parsed.rejected
+        opposed += consistency.disagreements(parsed.sentences, others)
+    answered = any(parsed.sentences or parsed.none for parsed in answers.values())
+    return Narrative(_once(said), info, tuple(dict.fromkeys(rejected)), tuple(dict.fromkeys(opposed)), answered)
+
+
+def _once(said: list[Said]) -> tuple[Said, ...]:
+    """Each sentence in the first section that it was said for; the better agreement counts."""
+    kept: dict[str, Said] = {}
+    for one in said:
+        before = kept.get(one.text)
+        if before is None:
+            kept[one.text] = one
+        elif one.agreement and before.agreement and one.agreement[0] > before.agreement[0]:
+            kept[one.text] = replace(before, agreement=one.agreement)
+    return tuple(kept.values())
