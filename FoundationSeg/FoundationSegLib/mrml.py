@@ -47,13 +47,13 @@ def volumeFromNode(volumeNode: Any) -> Volume:
     Raises:
         VolumeError: if the node is no single 3-D grey-value image, has no voxels, or is under a non-linear transform.
     """
-    _checkVolumeNode(volumeNode)
-    return Volume(slicer.util.arrayFromVolume(volumeNode).copy(), ijkToWorld(volumeNode), _modality(volumeNode))
+    checkVolumeNode(volumeNode)
+    return Volume(slicer.util.arrayFromVolume(volumeNode).copy(), ijkToWorld(volumeNode), modality(volumeNode))
 
 
 def volumeKey(volumeNode: Any) -> tuple[Any, ...]:
     """Node ID first, then what changes whenever `volumeFromNode` would give another volume. Raises as that does."""
-    _checkVolumeNode(volumeNode)
+    checkVolumeNode(volumeNode)
     return volumeNode.GetID(), volumeNode.GetImageData().GetMTime(), ijkToWorld(volumeNode).tobytes()
 
 
@@ -71,7 +71,8 @@ def ijkToWorld(volumeNode: Any) -> npt.NDArray[np.float64]:
     return slicer.util.arrayFromVTKMatrix(toWorld) @ slicer.util.arrayFromVTKMatrix(toNode)
 
 
-def _checkVolumeNode(volumeNode: Any) -> None:
+def checkVolumeNode(volumeNode: Any) -> None:
+    """Raises VolumeError, with what to do, unless the node is a single 3-D grey-value image with voxels."""
     if volumeNode is None:
         raise VolumeError("No volume is selected; choose one.")
     name = volumeNode.GetName()
@@ -93,7 +94,7 @@ def _checkVolumeNode(volumeNode: Any) -> None:
         raise VolumeError(f'The voxel indices of "{name}" do not start at 0; crop it again with Crop Volume.')
 
 
-def _modality(volumeNode: Any) -> str | None:
+def modality(volumeNode: Any) -> str | None:
     """DICOM code of the modality where Slicer's DICOM import has kept it, else None."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(volumeNode.GetScene())
     item = hierarchy.GetItemByDataNode(volumeNode)
@@ -198,7 +199,7 @@ def createSegmentation(volumeNode: Any, name: str = "Segmentation") -> Any:
     scene = volumeNode.GetScene()
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GenerateUniqueName(name))
     node.CreateDefaultDisplayNodes()
-    _matchGrid(node, volumeNode)
+    matchGrid(node, volumeNode)
     return node
 
 
@@ -227,25 +228,47 @@ def segmentIdByName(segmentationNode: Any, name: str) -> str:
     return segmentId
 
 
-def segmentMask(segmentationNode: Any, segmentId: str, volumeNode: Any) -> Mask:
-    """A segment's voxels on the volume node's grid: bool, (k, j, i). OutputError if the segmentation is on another."""
+def segmentMask(segmentationNode: Any, segmentId: str, volumeNode: Any, box: Box3 | None = None) -> Mask:
+    """A segment's voxels on the volume node's grid: bool, (k, j, i); only those in `box`, where one is given.
+
+    Raises:
+        OutputError: if the segmentation is on another grid.
+    """
     segment = _segment(segmentationNode, segmentId)
-    mask = np.zeros(volumeNode.GetImageData().GetDimensions()[::-1], dtype=bool)
+    shape = volumeNode.GetImageData().GetDimensions()[::-1]
+    box = tuple(slice(0, n) for n in shape) if box is None else box  # type: ignore[assignment]
+    mask = np.zeros([part.stop - part.start for part in box], dtype=bool)
     labelmap = segment.GetRepresentation(_LABELMAP)
     if labelmap is None or labelmap.IsEmpty():
         return mask
     _checkSameGrid(segmentationNode, volumeNode, labelmap)
-    extent = labelmap.GetExtent()
-    shape = labelmap.GetDimensions()[::-1]
-    labels = vtk_to_numpy(labelmap.GetPointData().GetScalars()).reshape(shape)
+    first = labelmap.GetExtent()[4::-2]
+    labels = vtk_to_numpy(labelmap.GetPointData().GetScalars()).reshape(labelmap.GetDimensions()[::-1])
     # A labelmap may reach beyond the volume (drawn on another image of the same grid).
-    low = np.maximum(extent[4::-2], 0)
-    high = np.minimum(np.asarray(extent[5::-2]) + 1, mask.shape)
-    if (low < high).all():
-        target = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        source = tuple(slice(a - e, b - e) for a, b, e in zip(low, high, extent[4::-2], strict=True))
+    common = [(max(f, p.start), min(f + n, p.stop)) for f, n, p in zip(first, labels.shape, box, strict=True)]
+    if all(low < high for low, high in common):
+        target = tuple(slice(low - p.start, high - p.start) for (low, high), p in zip(common, box, strict=True))
+        source = tuple(slice(low - f, high - f) for (low, high), f in zip(common, first, strict=True))
         mask[target] = labels[source] == segment.GetLabelValue()
     return mask
+
+
+def segmentBox(segmentationNode: Any, segmentId: str, volumeNode: Any) -> Box3:
+    """Slices (k, j, i) of the volume's grid outside of which the segment has no voxel; not always the smallest ones."""
+    labelmap = _segment(segmentationNode, segmentId).GetRepresentation(_LABELMAP)
+    nothing = slice(0, 0)
+    if labelmap is None or labelmap.IsEmpty():
+        return nothing, nothing, nothing
+    extent = labelmap.GetExtent()
+    shape = volumeNode.GetImageData().GetDimensions()
+    i, j, k = (slice(max(extent[2 * n], 0), min(extent[2 * n + 1] + 1, shape[n])) for n in range(3))
+    return (k, j, i) if all(part.start < part.stop for part in (k, j, i)) else (nothing, nothing, nothing)
+
+
+def segmentStamp(segmentationNode: Any, segmentId: str) -> int:
+    """Changes whenever voxels of the segment, or of others in its layer, are edited; 0 for one without voxels."""
+    labelmap = _segment(segmentationNode, segmentId).GetRepresentation(_LABELMAP)
+    return 0 if labelmap is None else int(labelmap.GetMTime())
 
 
 def promptRounds(segmentationNode: Any, segmentId: str) -> tuple[Round, ...]:
@@ -256,6 +279,12 @@ def promptRounds(segmentationNode: Any, segmentId: str) -> tuple[Round, ...]:
     """
     items = _jsonTag(segmentationNode, segmentId, PROMPTS_TAG)
     return rounds_from_list(items) if items else ()
+
+
+def promptsTag(segmentationNode: Any, segmentId: str) -> str:
+    """The stored prompts as text, to see whether they have changed; "" where none are stored."""
+    text = vtk.reference("")
+    return str(text) if _segment(segmentationNode, segmentId).GetTag(PROMPTS_TAG, text) else ""
 
 
 def provenance(segmentationNode: Any, segmentId: str) -> dict[str, Any]:
@@ -306,6 +335,20 @@ class SegmentWriter:
     def redo(self) -> None:
         self._logic.Redo()
 
+    def saveState(self) -> None:
+        """Begin a step that is not a commit: a segment is added or removed."""
+        self._logic.SaveStateForUndo()
+
+    def canUndo(self) -> bool:
+        return bool(self._logic.CanUndo())
+
+    def canRedo(self) -> bool:
+        return bool(self._logic.CanRedo())
+
+    def clearHistory(self) -> None:
+        """Forget all steps, where another history has taken over."""
+        self._logic.ClearUndoState()
+
     def commit(
         self,
         segmentId: str,
@@ -313,15 +356,15 @@ class SegmentWriter:
         mask: Mask,
         box: Box3,
         *,
-        tags: Mapping[str, str] | None = None,
+        tags: Mapping[str, str | None] | None = None,
         saveStateForUndo: Callable[[], Any] | None = None,
     ) -> None:
         """Make the segment equal to `mask` inside `box` and leave it as it is outside, as one undoable step.
 
         Args:
-            mask: bool, (k, j, i), on the whole grid of the volume node; only `box` is looked at.
+            mask: bool, (k, j, i), of the box's shape, or on the whole grid of the volume node.
             box: (k, j, i) slices, the extent that changed.
-            tags: segment tags to set in the same step (prompts, provenance, ...).
+            tags: segment tags to set in the same step (prompts, provenance, ...); None removes one.
             saveStateForUndo: saves a state in another undo history too: that of an open Segment Editor.
 
         Raises:
@@ -329,13 +372,10 @@ class SegmentWriter:
         """
         segment = _segment(self.segmentationNode, segmentId)
         if not self._logic.TrivialSetSourceRepresentationToBinaryLabelmap():
-            raise OutputError(
-                f'"{self.segmentationNode.GetName()}" holds surfaces, not voxels; convert it to "Binary labelmap" in '
-                "the Segmentations module first."
-            )
-        _matchGrid(self.segmentationNode, volumeNode)
-        before = segmentMask(self.segmentationNode, segmentId, volumeNode)[box]
-        wanted = mask[box]
+            raise OutputError(_surfacesSentence(self.segmentationNode))
+        matchGrid(self.segmentationNode, volumeNode)
+        before = segmentMask(self.segmentationNode, segmentId, volumeNode, box)
+        wanted = mask if mask.shape == before.shape else mask[box]
         restricted = self._followUser(segmentId, volumeNode)
 
         self._logic.SaveStateForUndo()
@@ -345,11 +385,14 @@ class SegmentWriter:
             with self._reportedErrors():
                 self._modify(segmentId, before & ~wanted, box, self._logic.ModificationModeRemove)
                 self._modify(segmentId, wanted & ~before, box, self._logic.ModificationModeAdd)
-            after = segmentMask(self.segmentationNode, segmentId, volumeNode)[box]
+            after = segmentMask(self.segmentationNode, segmentId, volumeNode, box)
             if not restricted and not np.array_equal(after, wanted):
                 raise OutputError("3D Slicer did not store the voxels of the result")
             for name, value in (tags or {}).items():
-                segment.SetTag(name, escape_tag(value))
+                if value is None:
+                    segment.RemoveTag(name)
+                else:
+                    segment.SetTag(name, escape_tag(value))
         except Exception as error:
             # Undo goes back one state too far unless something was modified, and redo would bring the failed state back
             # unless something is modified afterwards.
@@ -447,7 +490,7 @@ def _gridGeometry(segmentationNode: Any) -> Any:
     return image if slicer.vtkSegmentationConverter.DeserializeImageGeometry(geometry, image, False) else None
 
 
-def _matchGrid(segmentationNode: Any, volumeNode: Any) -> None:
+def matchGrid(segmentationNode: Any, volumeNode: Any) -> None:
     """Make sure that the segmentation lies on the volume's grid; one without any voxel is moved there.
 
     Raises:
@@ -468,6 +511,36 @@ def _matchGrid(segmentationNode: Any, volumeNode: Any) -> None:
         segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
     else:
         _checkSameGrid(segmentationNode, volumeNode, reference)
+
+
+def fitsGrid(segmentationNode: Any, volumeNode: Any) -> bool:
+    """Whether segments of this node can be edited on the volume's grid; one without any voxel can."""
+    return not gridProblem(segmentationNode, volumeNode)
+
+
+def gridProblem(segmentationNode: Any, volumeNode: Any) -> str:
+    """Why segments of this node cannot be edited on the volume's grid, as a sentence; "" if they can."""
+    segmentation = segmentationNode.GetSegmentation()
+    if segmentationNode.GetHideFromEditors() or not segmentationNode.GetSelectable():
+        return f'"{segmentationNode.GetName()}" is read-only; choose another segmentation, or make a new one.'
+    if segmentation.GetSourceRepresentationName() != _LABELMAP:
+        return _surfacesSentence(segmentationNode)
+    segments = (segmentation.GetNthSegment(n) for n in range(segmentation.GetNumberOfSegments()))
+    labelmaps = (segment.GetRepresentation(_LABELMAP) for segment in segments)
+    drawn = [labelmap for labelmap in labelmaps if labelmap is not None and not labelmap.IsEmpty()]
+    try:
+        if drawn:
+            _checkSameGrid(segmentationNode, volumeNode, *drawn)
+    except OutputError as error:
+        return str(error)
+    return ""
+
+
+def _surfacesSentence(segmentationNode: Any) -> str:
+    return (
+        f'"{segmentationNode.GetName()}" holds surfaces, not voxels; convert it to "Binary labelmap" in the '
+        "Segmentations module first."
+    )
 
 
 def _checkSameGrid(segmentationNode: Any, volumeNode: Any, *images: Any) -> None:

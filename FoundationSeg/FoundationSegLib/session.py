@@ -164,9 +164,10 @@ class SegmentationSession:
             full[prediction.box] = prediction.mask
         return full
 
-    def prediction(self, segment: str) -> Prediction | None:
-        """What is in force: the mask in its box, quality and warnings; None without any round. Do not change it."""
-        return self._known(segment).current
+    def predictions(self, segment: str) -> tuple[Prediction, ...]:
+        """What each of the rounds in force led to: masks in their boxes, quality, warnings. Do not change them."""
+        history = self._known(segment)
+        return tuple(history.predictions[: history.done])
 
     def uncertainty(self, segment: str) -> npt.NDArray[np.float32]:
         """float32 in [0, 1] per voxel of the segment's `region_box`, (k, j, i).

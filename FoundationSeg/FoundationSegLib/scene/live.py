@@ -4,7 +4,7 @@
 No Qt is here. The panel gives it a beat: a timer calls :meth:`LiveSegmentation.poll` while :attr:`busy` says so.
 Whatever a person does goes through the scene (markups are placed, moved, removed), and the result follows.
 
-    live = LiveSegmentation(parameters)                  # scene.parameters.FoundationSegParameters
+    live = LiveSegmentation(parametersOf(slicer.mrmlScene))
     live.observe(Event.STATUS, showStatus)               # called without arguments, always from the thread of `poll`
     live.observe(Event.WORK, startTimer)
     live.promptNode(positive=True).AddControlPointWorld(...)   # a click: the prediction starts by itself
@@ -13,96 +13,162 @@ Whatever a person does goes through the scene (markups are placed, moved, remove
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
+from pathlib import Path
 from typing import Any
 
-# Attributes of the markups nodes that are prompts. They are saved with the scene.
-POSITIVE_ATTRIBUTE = "FoundationSeg.Positive"  # "1" or "0"; a point's description "positive"/"negative" overrules it
-SEGMENT_ATTRIBUTE = "FoundationSeg.SegmentID"  # the segment that the prompt is for
-SEGMENTATION_ROLE = "FoundationSeg.segmentation"  # node reference: the segmentation that has this segment
+import numpy as np
+from slicer.i18n import tr as _
 
+from .. import mrml
+from ..catalogue import model_card
+from ..errors import Cancelled, FoundationSegError, OutputError, PromptError, VolumeError
+from ..expectation import Expectation
+from ..prompts import Prompt, Round
+from ..worker import Pending, WorkerSettings
+from . import prompt_nodes
+from .history import EditingHistory, FindEditor
+from .outcome import Patch, patch_of
+from .parameters import FoundationSegParameters, parametersOf
+from .prediction import Kind, ModelChoice, SegmentState, Task
+from .rounds import Book, Key, entries_of, follow, pending_keys, rounds_of
+from .segment_books import SegmentBooks
+from .sessions import Sessions
+from .status import Event, State, Status
+from .surface import ThrottledSurface
+from .surface import show as showSurface
+from .watch import Listener, SceneWatch
 
-class State(Enum):
-    """What the controller is doing."""
-
-    EMPTY = "empty"  # no usable volume is chosen: `status.message` says what is missing
-    READY = "ready"  # waits for prompts
-    RUNNING = "running"  # a prediction is under way
-    CANCELLING = "cancelling"  # it was cancelled and has not ended yet (200 ms at most)
-
-
-class Event(Enum):
-    """What observers can wait for; see :meth:`LiveSegmentation.observe`."""
-
-    STATUS = "status"  # `status` is another one
-    RESULT = "result"  # the current segment's voxels, quality or warnings have changed
-    PROMPTS = "prompts"  # prompts were added, removed or moved, or another segment or sign was chosen
-    WORK = "work"  # `busy` became True: call `poll` from now on, every 20 to 30 ms
-
-
-@dataclass(frozen=True)
-class Status:
-    """What a person should see of the work at this moment.
-
-    Attributes:
-        message: one sentence (an error, a result, what to do next); "" where there is nothing to say.
-        isError: the message says that something failed; the segment is as it was.
-        stage: name of the stage of the prediction ("start", "open", "crop", "encode", "decode", ...); "" when none.
-        fraction: progress in [0, 1], or None where it is not known.
-        elapsed: seconds since the prediction was asked for; 0 when none is under way.
-        expected: seconds that it is expected to take in all, or None where there is no experience yet.
-    """
-
-    state: State
-    message: str = ""
-    isError: bool = False
-    stage: str = ""
-    fraction: float | None = None
-    elapsed: float = 0.0
-    expected: float | None = None
+__all__ = ["Event", "LiveSegmentation", "State", "Status"]
 
 
 class LiveSegmentation:
     """Keeps the current segment equal to what the model makes of its prompts, without ever waiting for the model."""
 
-    def __init__(self, parameters: Any, settings: Any = None) -> None:
-        """`parameters` is a scene.parameters.FoundationSegParameters, `settings` a worker.WorkerSettings or None."""
-        raise NotImplementedError
+    def __init__(
+        self,
+        parameters: FoundationSegParameters,
+        settings: WorkerSettings | None = None,
+        *,
+        findEditor: FindEditor | None = None,
+        timings: Path | None = None,
+    ) -> None:
+        """`findEditor` finds the Segment Editor that is open on a node; `timings` is where measured times are kept."""
+        self.parameters = parameters
+        self._sessions = Sessions(settings)
+        self._history = EditingHistory(findEditor)
+        self._expectation = Expectation(timings)
+        self._books = SegmentBooks()
+        self._surface = ThrottledSurface()
+        self._observers: dict[Event, list[Callable[[], None]]] = {event: [] for event in Event}
+        self._task: Task | None = None
+        self._asked: tuple[Round, ...] = ()  # what the task was started for
+        self._declined: tuple[Round, ...] | None = None  # cancelled or failed: not tried again until prompts change
+        self._wanted: Kind | None = None  # asked for by the user, not by a change
+        self._message, self._isError = "", False
+        self._status = Status(State.EMPTY)
+        self._device = ""
+        self._held: set[str] = set()
+        self._problem = ""
+        self._ending: Pending[Any] | None = None  # an interrupted prediction that the worker has not given up yet
+        self._promptsChanged = self._segmentsChanged = self._look = True
+        self._warm = self._working = self._closed = False
+        self._scene = parameters.node.GetScene()
+        listener = Listener(
+            self._onPromptsChanged, self._onSegmentsChanged, self._onNodeRemoved, self._onClosing, self._onLoaded
+        )
+        self._watch = SceneWatch(self._scene, listener)
+        self._refresh()
+
+    def close(self) -> None:
+        """Ends the worker and lets go of the scene; prompts and segments stay."""
+        self._closed = True
+        self._watch.close()
+        self._task = None
+        self._surface.forget()
+        self._history.clear()
+        self._books.clear()
+        self._sessions.close()
 
     # --- what is chosen (all of it is kept in the scene's parameter node) ---
 
     @property
     def volumeNode(self) -> Any:
         """The volume to segment, or None."""
-        raise NotImplementedError
+        return self.parameters.volume
 
     @property
     def segmentationNode(self) -> Any:
         """Where segments go, or None before the first one."""
-        raise NotImplementedError
+        return self.parameters.segmentation
 
     @property
     def segmentId(self) -> str:
         """The current segment; "" where there is none."""
-        raise NotImplementedError
+        node, segmentId = self.segmentationNode, self.parameters.segmentId
+        known = node is not None and segmentId and node.GetSegmentation().GetSegment(segmentId) is not None
+        return segmentId if known else ""
 
     @property
     def positive(self) -> bool:
         """The sign of the next prompt. Assigning to it invokes Event.PROMPTS."""
-        raise NotImplementedError
+        return self.parameters.positive
 
     @positive.setter
     def positive(self, positive: bool) -> None:
-        raise NotImplementedError
+        if positive != self.parameters.positive:
+            self.parameters.positive = positive
+            self._invoke(Event.PROMPTS)
 
-    def setModel(self, name: str, checkpoint: Any = None, device: str = "auto") -> None:
+    @property
+    def choice(self) -> ModelChoice:
+        """The model that the next prediction is made with."""
+        checkpoint = self.parameters.checkpoint
+        return ModelChoice(self.parameters.model, Path(checkpoint) if checkpoint else None, self.parameters.device)
+
+    @property
+    def device(self) -> str:
+        """The device that the model runs on, as the worker says; "" before the first prediction."""
+        return self._device
+
+    def setVolume(self, node: Any) -> None:
+        """Work on another volume; a segmentation that cannot be edited on its grid is let go of."""
+        if node is not self.volumeNode:
+            self._interrupt()
+            self.parameters.volume = node
+            target = self.segmentationNode
+            if target is not None and node is not None and not mrml.fitsGrid(target, node):
+                self.parameters.segmentation, self.parameters.segmentId = None, ""
+            self._changedChoice()
+
+    def setSegmentation(self, node: Any) -> None:
+        """Work on the segments of another node; None: the next prompt makes a new one."""
+        if node is not self.segmentationNode:
+            self._interrupt()
+            self.parameters.segmentation = node
+            self.parameters.segmentId = ""
+            self._changedChoice()
+
+    def setModel(self, name: str, checkpoint: str | os.PathLike[str] | None = None, device: str = "auto") -> None:
         """From now on predict with this model of the catalogue, or with weights of the user's (`checkpoint`, a path).
 
         Raises ModelError for an unknown name. The segments that there are stay as they are.
         """
-        raise NotImplementedError
+        if ":" not in name:
+            model_card(name)
+        self._interrupt()
+        self.parameters.model, self.parameters.device = name, device
+        self.parameters.checkpoint = "" if checkpoint is None else os.fspath(checkpoint)
+        self._device = ""
+        self._changedChoice()
+
+    def _changedChoice(self) -> None:
+        self._message, self._isError, self._declined = "", False, None
+        self._refresh()
+        self._invoke(Event.PROMPTS)
+        self._invoke(Event.RESULT)
 
     # --- prompts: ordinary markups of the scene ---
 
@@ -114,7 +180,8 @@ class LiveSegmentation:
         Raises:
             FoundationSegError: when no prompt can be given now (no volume, ...), as a sentence for the user.
         """
-        raise NotImplementedError
+        self._requireSegment()
+        return prompt_nodes.pointsNode(self.segmentationNode, self.segmentId, positive)
 
     def newPrompt(self, className: str, positive: bool) -> Any:
         """A new, empty markups node that will be one prompt of the current segment, held (see :meth:`hold`).
@@ -123,19 +190,35 @@ class LiveSegmentation:
         "vtkMRMLMarkupsClosedCurveNode" (lasso). Fill it, then call :meth:`release`; or remove it from the scene.
         Raises as :meth:`promptNode`.
         """
-        raise NotImplementedError
+        self._requireSegment()
+        node = prompt_nodes.newPromptNode(className, self.segmentationNode, self.segmentId, positive)
+        self.hold(node)
+        return node
 
     def hold(self, markupsNode: Any) -> None:
         """The person is still at work on this node: it counts as it was before (not at all, if it is new)."""
-        raise NotImplementedError
+        self._held.add(markupsNode.GetID())
 
     def release(self, markupsNode: Any) -> None:
         """The node is complete now: the result follows."""
-        raise NotImplementedError
+        self._held.discard(markupsNode.GetID())
+        self._onPromptsChanged()
 
     def promptNodes(self) -> list[Any]:
         """The markups nodes that are prompts of the current segment, held ones included, in the scene's order."""
-        raise NotImplementedError
+        return prompt_nodes.promptNodes(self.segmentationNode, self.segmentId) if self.segmentId else []
+
+    def prompts(self) -> list[tuple[Key, Prompt, bool]]:
+        """The current segment's prompts in the scene's order: key, prompt, and whether the result follows it yet."""
+        if not self.segmentId:
+            return []
+        present = self._present()[0]
+        waiting = set(pending_keys(self._state().book, present))
+        return [(key, prompt, key not in waiting) for key, prompt in present.items()]
+
+    def removePrompt(self, key: Key) -> None:
+        """Remove one prompt's markup; the result follows."""
+        prompt_nodes.removeMarkup(key)
 
     # --- segments ---
 
@@ -144,56 +227,424 @@ class LiveSegmentation:
 
         Returns its ID. Raises as :meth:`promptNode`.
         """
-        raise NotImplementedError
+        problem = self.problem()
+        if problem:
+            raise PromptError(problem)
+        if self.segmentationNode is None:
+            self.parameters.segmentation = mrml.createSegmentation(self.volumeNode)
+        node = self.segmentationNode
+        self._history.save(node)
+        segmentId = mrml.addSegment(node, name.strip() or self._freeName(node))
+        self.selectSegment(segmentId)
+        return segmentId
 
     def selectSegment(self, segmentId: str) -> None:
         """Makes another segment the current one; the markups of the others are hidden, not removed."""
-        raise NotImplementedError
+        if segmentId != self.parameters.segmentId:
+            self.parameters.segmentId = segmentId
+            self._changedChoice()
+
+    def _freeName(self, node: Any) -> str:
+        names = set(mrml.segmentNames(node))
+        number = len(names) + 1
+        while (name := _("Segment {number}").format(number=number)) in names:
+            number += 1
+        return name
+
+    def _requireSegment(self) -> None:
+        problem = self.problem()
+        if problem:
+            raise PromptError(problem)
+        if not self.segmentId:
+            self.newSegment()
+
+    @property
+    def state(self) -> SegmentState:
+        """What is known of the current segment: quality, warnings, whether its region should grow."""
+        return self._state() if self.segmentId else SegmentState()
+
+    def _state(self) -> SegmentState:
+        return self._books.state(self.segmentationNode, self.segmentId)
 
     # --- work ---
 
     @property
     def status(self) -> Status:
         """As it is now."""
-        raise NotImplementedError
+        return self._status
 
     @property
     def busy(self) -> bool:
         """Whether :meth:`poll` has to be called."""
-        raise NotImplementedError
+        changed = self._promptsChanged or self._segmentsChanged or self._look or self._warm
+        at_work = self._task is not None or self._sessions.worker.busy or self._surface.pending
+        return changed or at_work
 
     def poll(self) -> None:
         """Takes what has come from the worker and calls observers back. Returns at once."""
-        raise NotImplementedError
+        if self._closed or self._scene.IsBatchProcessing():
+            return
+        self._sessions.worker.poll()
+        if self._segmentsChanged:
+            self._segmentsChanged = False
+            self._followSegments()
+        if self._promptsChanged:
+            self._promptsChanged = False
+            self._invoke(Event.PROMPTS)
+            self._reconsider()
+        if self._task is not None:
+            self._task.step()
+            if self._task.done:
+                self._finish()
+        if self._task is None:
+            self._begin()
+        if self._warm:
+            self._warmUp()
+        self._surface.tick(idle=self._task is None)
+        self._showStatus()
+        self._working = self.busy
 
     def update(self) -> None:
         """Predict now what is not predicted yet: with automatic update off, or after a cancelled or failed one."""
-        raise NotImplementedError
+        self._declined = None
+        self._want(Kind.UPDATE)
 
-    def cancel(self) -> None:
-        """Stops what is under way; the segment and its prompts stay as they are."""
-        raise NotImplementedError
-
-    def undo(self) -> None:
-        """Takes back the last prompt that has no result yet, else the last step of the editing history."""
-        raise NotImplementedError
-
-    def redo(self) -> None:
-        """Brings back what was undone last: voxels, and the markups of the prompts."""
-        raise NotImplementedError
+    def grow(self) -> None:
+        """Have the model look further out around the current segment, and take what it finds there."""
+        self._want(Kind.GROW)
 
     def replay(self) -> None:
         """Makes the current segment anew from the prompts that are stored with it, as one undoable step."""
-        raise NotImplementedError
+        self._want(Kind.REPLAY)
+
+    def cancel(self) -> None:
+        """Stops what is under way; the segment and its prompts stay as they are."""
+        self._wanted = None
+        if self._task is not None:
+            self._task.cancel()
+            if self._task.done:
+                self._finish()
+            self._showStatus()
+
+    @property
+    def canUndo(self) -> bool:
+        """Whether :meth:`undo` would do anything."""
+        return bool(self._waiting()) or self._history.canUndo(self.segmentationNode)
+
+    @property
+    def canRedo(self) -> bool:
+        """Whether :meth:`redo` would do anything."""
+        return self._history.canRedo(self.segmentationNode)
+
+    def undo(self) -> None:
+        """Takes back the last prompt that has no result yet, else the last step of the editing history."""
+        waiting = self._waiting()
+        self._interrupt()
+        if waiting:
+            self._books.takeBack(self.segmentationNode, self.segmentId, waiting[-1])
+            self._message = ""
+        elif self.segmentationNode is not None:
+            self._history.undo(self.segmentationNode)
+            self._message = ""
+        self._refresh()
+
+    def redo(self) -> None:
+        """Brings back what was undone last: voxels, and the markups of the prompts."""
+        if self.segmentationNode is not None:
+            self._interrupt()
+            self._history.redo(self.segmentationNode)
+            self._message = ""
+            self._refresh()
+
+    def warm(self) -> None:
+        """Has the worker start, and load the model and the volume, before the first prompt. Errors wait for that."""
+        self._warm = True
+        self._announceWork()
 
     def prefetch(self, ras: tuple[float, float, float]) -> None:
         """Has an idle worker look at what a click at `ras` (world mm) would make it look at."""
-        raise NotImplementedError
+        session = self._idleSession()
+        if session is not None and session.prefetch(ras) is not None:
+            self._announceWork()
+
+    def showSurface(self, shown: bool) -> None:
+        """Show or hide the segments in 3-D; while shown they are made anew when the work pauses."""
+        self.parameters.showSurface = shown
+        if self.segmentationNode is not None:
+            showSurface(self.segmentationNode, shown)
 
     def observe(self, event: Event, callback: Callable[[], None]) -> Callable[[], None]:
         """Calls back without arguments on `event`. Returns a function that ends this."""
-        raise NotImplementedError
+        self._observers[event].append(callback)
 
-    def close(self) -> None:
-        """Ends the worker and lets go of the scene; prompts and segments stay."""
-        raise NotImplementedError
+        def end() -> None:
+            if callback in self._observers[event]:
+                self._observers[event].remove(callback)
+
+        return end
+
+    def problem(self) -> str:
+        """Why nothing can be segmented now, as a sentence; "" if it can."""
+        if self.volumeNode is None:
+            return _("Choose a volume.")
+        try:
+            mrml.checkVolumeNode(self.volumeNode)
+            mrml.ijkToWorld(self.volumeNode)
+        except VolumeError as error:
+            return str(error)
+        node = self.segmentationNode
+        return "" if node is None else mrml.gridProblem(node, self.volumeNode)
+
+    # --- one step after the other ---
+
+    def _present(self) -> tuple[dict[Key, Prompt], list[str]]:
+        """The current segment's markups as prompts; those that the user is at work on as they were before."""
+        prompts, problems = prompt_nodes.readPrompts(
+            [node for node in self.promptNodes() if node.GetID() not in self._held | self._watch.dragged]
+        )
+        unfinished = self._held | self._watch.dragged
+        if unfinished:
+            seen = {e.key: e.seen for e in entries_of(self._state().book) if e.key is not None and e.seen is not None}
+            prompts |= {key: prompt for key, prompt in seen.items() if key[0] in unfinished}
+        return prompts, problems
+
+    def _waiting(self) -> list[Key]:
+        """Markups that the current segment does not follow yet, the newest last."""
+        return pending_keys(self._state().book, self._present()[0]) if self.segmentId else []
+
+    def _begin(self) -> None:
+        """Starts what there is to do, if anything."""
+        if not self._look or (self._ending is not None and not self._ending.done):
+            return
+        self._look = False
+        kind, self._wanted = self._wanted, None
+        if self._problem or not self.segmentId:
+            return
+        state = self._state()
+        present, problems = self._present()
+        goal = follow(state.book, present)
+        rounds = rounds_of(goal)
+        if kind in (None, Kind.UPDATE):
+            if rounds == rounds_of(state.book):
+                state.book, self._declined = goal, None
+                if problems:
+                    self._say(problems[0], isError=True)
+                return
+            if kind is None and (rounds == self._declined or not self.parameters.autoUpdate):
+                if rounds != self._declined:
+                    self._say(_("The prompts have changed; press Update."))
+                return
+        elif not state.book:
+            self._say(_("No prompts are stored with this segment."), isError=True)
+            return
+        self._start(kind or Kind.UPDATE, goal, rounds)
+
+    def _start(self, kind: Kind, goal: Book, rounds: tuple[Round, ...]) -> None:
+        if kind is not Kind.UPDATE:
+            goal = self._state().book
+        choice = self.choice
+        if kind is Kind.REPLAY:
+            choice = self._recordedChoice() or choice
+        self._asked = rounds
+        self._message, self._isError = "", False
+        self._task = Task(
+            self._sessions,
+            self._expectation,
+            choice,
+            kind,
+            self.volumeNode,
+            self.segmentationNode,
+            self.segmentId,
+            self._state(),
+            goal,
+            self._showStatus,
+        )
+        self._task.step()
+        if self._task.done:
+            self._finish()
+
+    def _recordedChoice(self) -> ModelChoice | None:
+        """The model that the segment says it was made with, where it is one of the catalogue."""
+        try:
+            name = str(mrml.provenance(self.segmentationNode, self.segmentId).get("model", ""))
+            model_card(name)
+        except FoundationSegError:
+            return None
+        return None if name == self.parameters.model or ":" in self.parameters.model else ModelChoice(name)
+
+    def _reconsider(self) -> None:
+        """Prompts have changed under a running prediction: what came on top waits, anything else starts it anew."""
+        task = self._task
+        if task is None or task.kind is not Kind.UPDATE or not self._isCurrent(task) or task.cancelled:
+            return
+        wanted = rounds_of(follow(self._state().book, self._present()[0]))
+        # A further click on top of others that are not done yet joins their round.
+        if self._asked != wanted[: len(self._asked)]:
+            self._interrupt()
+
+    def _isCurrent(self, task: Task) -> bool:
+        return task.segmentationNode is self.segmentationNode and task.segmentId == self.segmentId
+
+    def _interrupt(self) -> None:
+        """Ends what is under way without a word: something else has taken its place."""
+        task, self._task = self._task, None
+        self._look = True
+        if task is not None:
+            task.cancel()
+            self._ending = task.pending
+            self._announceWork()
+
+    def _finish(self) -> None:
+        task, self._task = self._task, None
+        assert task is not None
+        self._look = True
+        if task.error is None and task.session is not None:
+            try:
+                self._commit(task)
+                return
+            except OutputError as error:
+                task.error = error
+        if self._isCurrent(task):
+            self._declined = self._asked
+        if isinstance(task.error, Cancelled):
+            self._say(_("Cancelled; the segment and its prompts are as they were."))
+        else:
+            self._say(str(task.error), isError=True)
+
+    def _commit(self, task: Task) -> None:
+        """Writes what came of a task, in one step of the undo history. Raises OutputError; nothing was changed."""
+        assert task.session is not None
+        node, segmentId, state = task.segmentationNode, task.segmentId, task.state
+        if task.mask is not None or task.tags.get(mrml.PROMPTS_TAG) != (state.tag or None):
+            mask = np.zeros((0, 0, 0), dtype=bool) if task.mask is None else task.mask
+            with self._surface.heldBack(node, segmentId):
+                self._history.commit(node, segmentId, task.volumeNode, task.box, mask, task.tags)
+        box = mrml.segmentBox(node, segmentId, task.volumeNode)
+        written = Patch(box, mrml.segmentMask(node, segmentId, task.volumeNode, box))
+        state.book, state.tag = task.goal, mrml.promptsTag(node, segmentId)
+        state.written, state.base = written, patch_of(task.prediction)
+        state.stamp = mrml.segmentStamp(node, segmentId)
+        state.quality = None if task.prediction is None else task.prediction.predicted_iou
+        state.warnings = () if task.prediction is None else task.prediction.warnings
+        state.reachesFace = task.reachesFace
+        identity = task.session.identity
+        self._device = "" if identity is None else identity.device
+        name = node.GetSegmentation().GetSegment(segmentId).GetName()
+        volume = int(np.count_nonzero(written.mask)) * task.session.volume.voxel_volume_ml
+        text = _("{segment}: {volume:.1f} mL in {seconds:.1f} s")
+        if task.kind is Kind.REPLAY:
+            same = _("Replayed {segment}: the same to the voxel, {volume:.1f} mL")
+            other = _("Replayed {segment}: {voxels} voxels differ from before, {volume:.1f} mL; undo brings them back")
+            text = same if task.differing == 0 else other
+        self._say(text.format(segment=name, volume=volume, seconds=task.elapsed, voxels=task.differing))
+        self._declined = None
+        self._invoke(Event.RESULT)
+        self._invoke(Event.PROMPTS)
+
+    def _warmUp(self) -> None:
+        session = self._idleSession()
+        if session is not None and session.identity is None:
+            session.warm()
+        self._warm = session is None and self._sessions.reading
+
+    def _idleSession(self) -> Any:
+        """The session, if nothing is under way; None otherwise, and while the volume is being read."""
+        if self._task is not None or self._sessions.worker.busy or self._problem:
+            return None
+        choice = self.choice
+        try:
+            return self._sessions.get(self.volumeNode, choice.name, choice.device, choice.checkpoint)
+        except FoundationSegError as error:
+            logging.debug("FoundationSeg prepares nothing: %s", error)  # the first prompt will say it
+            return None
+
+    # --- what is heard of the scene ---
+
+    def _onPromptsChanged(self) -> None:
+        self._promptsChanged = self._look = True
+        self._announceWork()
+
+    def _onSegmentsChanged(self) -> None:
+        self._segmentsChanged = self._look = True
+        self._announceWork()
+
+    def _onNodeRemoved(self, node: Any) -> None:
+        nodeId, task = node.GetID(), self._task
+        if task is not None and (task.volumeNode is node or task.segmentationNode is node):
+            self._interrupt()
+            self._say(_("The prediction was given up, because its volume or segmentation was removed."))
+        if node.IsA("vtkMRMLScalarVolumeNode"):
+            self._sessions.forget(nodeId)
+            self._onSegmentsChanged()
+        elif node.IsA("vtkMRMLSegmentationNode"):
+            self._history.forget(nodeId)
+            self._books.forget(nodeId)
+            self._surface.forget(nodeId)
+            if not self._scene.IsClosing():
+                prompt_nodes.removeOrphans(self._scene, nodeId)
+            self._onSegmentsChanged()
+        self._held.discard(nodeId)
+
+    def _onClosing(self) -> None:
+        self._interrupt()
+        self._ending = None
+        self._sessions.clear()
+        self._history.clear()
+        self._books.clear()
+        self._surface.forget()
+        self._held.clear()
+        self._message, self._isError, self._declined = "", False, None
+
+    def _onLoaded(self) -> None:
+        self.parameters = parametersOf(self._scene)
+        self._refresh()
+
+    def _followSegments(self) -> None:
+        """Brings segments and markups in step; chooses another segment where the current one is gone."""
+        node = self.segmentationNode
+        self._watch.follow(node, self.volumeNode)
+        self._problem = self.problem()
+        if node is not None:
+            self._books.sync(node)
+            if not self.segmentId:
+                ids = list(node.GetSegmentation().GetSegmentIDs())
+                self.parameters.segmentId = ids[-1] if ids else ""
+            prompt_nodes.showOnly(node, self.segmentId)
+        self._invoke(Event.RESULT)
+
+    def _refresh(self) -> None:
+        """Looks at everything anew."""
+        self._promptsChanged = self._segmentsChanged = self._look = True
+        self._announceWork()
+
+    # --- what others hear ---
+
+    def _say(self, message: str, isError: bool = False) -> None:
+        self._message, self._isError = message, isError
+
+    def _showStatus(self) -> None:
+        task = self._task
+        if task is not None:
+            state = State.CANCELLING if task.cancelled else State.RUNNING
+            elapsed = round(task.elapsed, 1)
+            status = Status(state, "", False, task.stage, task.fraction, elapsed, task.expected)
+        elif self._problem:
+            status = Status(State.EMPTY, self._message or self._problem, self._isError)
+        else:
+            status = Status(State.READY, self._message, self._isError)
+        if status != self._status:
+            self._status = status
+            self._invoke(Event.STATUS)
+
+    def _want(self, kind: Kind) -> None:
+        self._wanted, self._look = kind, True
+        self._announceWork()
+
+    def _announceWork(self) -> None:
+        if not self._working and not self._closed:
+            self._working = True
+            self._invoke(Event.WORK)
+
+    def _invoke(self, event: Event) -> None:
+        for callback in tuple(self._observers[event]):
+            callback()

@@ -257,6 +257,11 @@ class WorkerSession(SegmentationSession):
         self.worker.poll()
         return pending
 
+    @property
+    def identity(self) -> ModelIdentity | None:
+        """Of the model in the worker, as far as it is known yet; `model.identity` waits for it."""
+        return self._channel.identity
+
     def poll(self, timeout: float = 0.0) -> None:
         """Takes what has come from the worker, and calls back; waits at most `timeout` seconds."""
         self.worker.poll(timeout)

@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One update of one segment, from prompts to the voxels it is to have: a task of small steps that never waits.
+
+Nothing is written to the scene here. A task that is cancelled or fails leaves no trace but embeddings in the worker.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from slicer.i18n import tr as _
+
+from .. import mrml
+from ..catalogue import model_card
+from ..errors import Cancelled, FoundationSegError, PromptError
+from ..expectation import Expectation
+from ..prompts import MaskPrompt, Round
+from ..region import Box3
+from ..segmenter import Prediction
+from ..session import Result
+from ..worker import Pending, WorkerSession
+from .outcome import EMPTY, Mask, Patch, hull, is_empty, merged, outcome, patch_of, shifted, tight, touches_face
+from .rounds import Book, Entry, entries_of, has_new_round, rounds_of
+from .sessions import Sessions, align
+
+
+class Kind(Enum):
+    """What a task is for."""
+
+    UPDATE = "update"  # the result follows the prompts
+    GROW = "grow"  # the model looks further out around what it has
+    REPLAY = "replay"  # the stored prompts are run again
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model to run, and where."""
+
+    name: str
+    checkpoint: Path | None = None
+    device: str = "auto"
+
+    @property
+    def takesMasks(self) -> bool:
+        """Whether the model can go on from a mask. Raises ModelError for an unknown name."""
+        return ":" in self.name or "mask" in model_card(self.name).prompts
+
+
+@dataclass
+class SegmentState:
+    """What is known of a segment beyond the scene.
+
+    Attributes:
+        book: the rounds that the segment's voxels follow, with their markups.
+        tag: the segment's tag as it was when `book` was made from it or stored in it.
+        written: the segment's voxels as they were last written; None if that is not known (the scene was loaded, or
+            an undo history was used).
+        base: the model's own mask behind it.
+        stamp: of the labelmap then; the same stamp means that nobody has edited since.
+        model: the model that `written` came from.
+    """
+
+    book: Book = ()
+    tag: str = ""
+    written: Patch | None = None
+    base: Patch = EMPTY
+    stamp: int = -1
+    model: str = ""
+    quality: float | None = None
+    reachesFace: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class Task:
+    """Brings one segment up to date. Call `step` after every poll of the worker until `done`."""
+
+    sessions: Sessions
+    expectation: Expectation
+    choice: ModelChoice
+    kind: Kind
+    volumeNode: Any
+    segmentationNode: Any
+    segmentId: str
+    state: SegmentState
+    goal: Book
+    onProgress: Callable[[], None]
+
+    stage: str = "volume"
+    fraction: float | None = None
+    expected: float | None = None
+    done: bool = False
+    error: FoundationSegError | None = None
+    cancelled: bool = False
+    session: WorkerSession | None = None
+    box: Box3 = EMPTY.box
+    mask: Mask | None = None  # in `box`: what the segment is to be there
+    prediction: Prediction | None = None
+    tags: dict[str, str | None] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    _phase: int = 0
+    _differing: int = 0
+    _first: bool = False
+    _edited: bool = False
+    _pending: Pending[Result] | None = None
+    _todo: tuple[Round, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The segment's name in the session."""
+        return f"{self.segmentationNode.GetID()}/{self.segmentId}"
+
+    @property
+    def pending(self) -> Pending[Result] | None:
+        """What the worker is at; None if nothing."""
+        return self._pending
+
+    @property
+    def differing(self) -> int:
+        """Number of voxels that the segment is to change in (before masking settings are looked at)."""
+        return self._differing
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+    def cancel(self) -> None:
+        """Ends the task; at once if the worker has not begun, else as soon as it yields or was killed."""
+        self.cancelled = True
+        if self._pending is not None:
+            self._pending.cancel()
+        else:
+            self._fail(Cancelled(_("Cancelled; the segment is as it was.")))
+
+    def step(self) -> None:
+        """Goes on as far as that is possible now."""
+        try:
+            while not self.done and self._advance():
+                pass
+        except FoundationSegError as error:
+            self._fail(error)
+
+    def _fail(self, error: FoundationSegError) -> None:
+        self.error, self.done = error, True
+
+    def _advance(self) -> bool:
+        """One step; False where there is something to wait for."""
+        if self._pending is not None:
+            if not self._pending.done:
+                return False
+            pending, self._pending = self._pending, None
+            pending.result()  # raises what went wrong
+            self._todo = self._todo[1:]
+        if self._todo:
+            self._submit()
+            return self._pending is None or self._pending.done
+        match self._phase:
+            case 0:
+                if not self._open():
+                    return False
+            case 1:
+                self._plan()
+            case _:
+                self._conclude()
+        self._phase += 1
+        return True
+
+    def _open(self) -> bool:
+        """The session, and in it the rounds that the segment follows by now, where they are needed."""
+        choice = self.choice
+        session = self.sessions.get(self.volumeNode, choice.name, choice.device, choice.checkpoint)
+        if session is None:
+            return False
+        self.session = session
+        self._first = session.identity is None or self.sessions.worker.pid is None
+        self.expected = self.expectation.seconds(choice.name, choice.device, self._first)
+        if self.kind is Kind.REPLAY:
+            if self.key in session.segments():
+                session.remove(self.key)
+        elif self.state.written is None and self._isOwn():
+            self._todo = align(session, self.key, rounds_of(self.state.book))
+        return True
+
+    def _isOwn(self) -> bool:
+        """Whether this model made the stored rounds of this very volume, so that it can make them again."""
+        if not self.state.book:
+            return False
+        assert self.session is not None
+        origin = mrml.provenance(self.segmentationNode, self.segmentId)
+        name = self.choice.name
+        return origin.get("volume") == self.session.volume.fingerprint and (":" in name or origin.get("model") == name)
+
+    def _plan(self) -> None:
+        """What the rounds are to be; a hand edit since the last result becomes a round of its own."""
+        session, state = self.session, self.state
+        assert session is not None
+        if self.kind is Kind.REPLAY:
+            self._todo = rounds_of(self.goal)
+            return
+        committed = rounds_of(state.book)
+        if state.written is None:
+            if self.key in session.segments() and session.rounds(self.key) == committed and committed:
+                predictions = session.predictions(self.key)
+                state.written, state.base = outcome(committed, predictions), patch_of(predictions[-1])
+            else:
+                state.written, state.base = EMPTY, EMPTY
+        if self.kind is Kind.GROW:
+            self.goal = (*state.book, self._outwards())
+        elif self._wasEdited(state.written):
+            self._edited = True
+            self._keepEdit()
+        self._todo = align(session, self.key, rounds_of(self.goal))
+
+    def _wasEdited(self, written: Patch) -> bool:
+        if self.state.stamp == mrml.segmentStamp(self.segmentationNode, self.segmentId):
+            return False
+        box = hull(self._segmentBox(), written.box)
+        return not is_empty(box) and not np.array_equal(self._current(box), written.within(box))
+
+    def _keepEdit(self) -> None:
+        """Puts the segment as it is now before the newest round; without one, only changes are carried over."""
+        if not has_new_round(self.state.book, self.goal):
+            return
+        mask = self._wholeMask()
+        if not mask.any():  # everything was erased: what came before does not count any more
+            self.goal, self.state.base = self.goal[-1:], EMPTY
+        elif self.choice.takesMasks:
+            self.goal = (*self.goal[:-1], (Entry(MaskPrompt(mask)),), self.goal[-1])
+            self._edited = False
+
+    def _outwards(self) -> tuple[Entry, ...]:
+        """A round that has the model look around the whole mask; more than a mask alone, so no hand edit."""
+        positive = next(
+            (e.prompt for e in entries_of(self.state.book) if e.key is not None and e.prompt.positive), None
+        )
+        mask = self._wholeMask()
+        if positive is None or not mask.any() or not self.choice.takesMasks:
+            raise PromptError(_("The region cannot be grown here; put a point where the structure goes on."))
+        return Entry(MaskPrompt(mask)), Entry(positive)
+
+    def _submit(self) -> None:
+        assert self.session is not None
+        self._pending = self.session.add_async(self.key, *self._todo[0], progress=self._report)
+        if self.stage == "volume":
+            self.stage = "start"
+
+    def _report(self, stage: str, fraction: float) -> None:
+        if stage != "done":
+            self.stage, self.fraction = stage, fraction or None
+            self.onProgress()
+
+    def _conclude(self) -> None:
+        """What the segment is to be, and what is to be stored with it."""
+        session, state = self.session, self.state
+        assert session is not None
+        rounds = rounds_of(self.goal)
+        if not rounds:
+            if self.key in session.segments():
+                session.reset(self.key)
+            self.tags = dict.fromkeys((mrml.PROMPTS_TAG, mrml.PROVENANCE_TAG, *_ALGORITHM_TAGS))
+            predictions: tuple[Prediction, ...] = ()
+        else:
+            predictions = session.predictions(self.key)
+            self.prediction = predictions[-1]
+            self.tags = dict(session.tags(self.key))
+        after = outcome(rounds, predictions)
+        edited = self._edited and self.kind is Kind.UPDATE
+        before = state.base if edited else (state.written or EMPTY)
+        whole = self._segmentBox() if self.kind is Kind.REPLAY else EMPTY.box
+        box = hull(before.box, after.box, patch_of(self.prediction).box, whole)
+        current = self._current(box)
+        wanted = merged(current, box, before, patch_of(self.prediction)) if edited else after.within(box)
+        different = wanted != current
+        self._differing = int(np.count_nonzero(different))
+        changed = tight(different)
+        if changed is not None:
+            self.box, self.mask = shifted(changed, box), wanted[changed]
+        if not self.cancelled:
+            self.expectation.learn(self.choice.name, self.choice.device, self._first, self.elapsed)
+        self.done = True
+
+    @property
+    def reachesFace(self) -> bool:
+        """Whether the structure seems to go on where the model did not look."""
+        return self.prediction is not None and touches_face(self.prediction, self._shape())
+
+    def _shape(self) -> tuple[int, int, int]:
+        i, j, k = self.volumeNode.GetImageData().GetDimensions()
+        return k, j, i
+
+    def _segmentBox(self) -> Box3:
+        return mrml.segmentBox(self.segmentationNode, self.segmentId, self.volumeNode)
+
+    def _current(self, box: Box3) -> Mask:
+        return mrml.segmentMask(self.segmentationNode, self.segmentId, self.volumeNode, box)
+
+    def _wholeMask(self) -> Mask:
+        mask = np.zeros(self._shape(), dtype=bool)
+        box = self._segmentBox()
+        mask[box] = self._current(box)
+        return mask
+
+
+_ALGORITHM_TAGS = ("DICOM.SegmentAlgorithmType", "DICOM.SegmentAlgorithmName")

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The live segmentation on a real scene with a real worker process: results follow prompts, and nothing is lost."""
+
+from __future__ import annotations
+
+import unittest
+
+import numpy as np
+from live_case import CORNER, ON, OUTSIDE, SHAPE, LiveTestCase  # first: it completes what the scene layer needs
+
+# isort: split
+from FoundationSegLib import mrml
+from FoundationSegLib.scene.live import State
+
+
+class PromptsTest(LiveTestCase):
+    def test_a_click_makes_segmentation_segment_and_result(self) -> None:
+        self.assertIsNone(self.node)
+        self.click(ON)
+        self.assertEqual(self.mask().sum(), self.mask()[6:14, 8:22, 8:20].sum())
+        self.assertGreater(self.voxels(), 1000)
+        self.assertEqual(len(self.rounds()), 1)
+        self.assertEqual(mrml.provenance(self.node, self.live.segmentId)["model"], "compact")
+        self.assertRegex(self.live.status.message, r"^Segment 1: \d+\.\d mL in \d+\.\d s$")
+        self.ready()
+
+    def test_further_clicks_are_further_rounds(self) -> None:
+        self.click(ON)
+        before = self.voxels()
+        self.click(CORNER, positive=False)
+        self.assertEqual([len(r) for r in self.rounds()], [1, 1])
+        self.assertLess(self.voxels(), before)
+
+    def test_clicks_while_one_is_predicted_are_not_lost(self) -> None:
+        self.click(ON, settle=False)
+        self.live.poll()
+        self.assertIs(self.live.status.state, State.RUNNING)
+        self.click(CORNER, positive=False)
+        self.assertEqual(sum(len(r) for r in self.rounds()), 2)
+
+    def test_a_moved_point_moves_the_result(self) -> None:
+        self.click(ON)
+        nodeId, pointId = self.click(CORNER, positive=False)
+        before = self.voxels()
+        node = self.scene.GetNodeByID(nodeId)
+        node.SetNthControlPointPositionWorld(0, self.voxelCentre(OUTSIDE, self.volume))
+        self.settle()
+        self.assertGreater(self.voxels(), before)
+        self.assertEqual([len(r) for r in self.rounds()], [1, 1])
+        self.assertEqual(self.live.prompts()[1][0], (nodeId, pointId))
+
+    def test_while_a_point_is_dragged_nothing_is_predicted(self) -> None:
+        nodeId, _pointId = self.click(ON)
+        node = self.scene.GetNodeByID(nodeId)
+        before = self.rounds()
+        node.InvokeEvent(node.PointStartInteractionEvent)
+        node.SetNthControlPointPositionWorld(0, self.voxelCentre((9, 13, 13), self.volume))
+        self.settle()
+        self.assertEqual(self.rounds(), before)
+        node.InvokeEvent(node.PointEndInteractionEvent)
+        self.settle()
+        self.assertNotEqual(self.rounds(), before)
+
+    def test_removing_prompts_takes_their_effect_away(self) -> None:
+        self.click(ON)
+        alone = self.mask()
+        key = self.click(CORNER, positive=False)
+        self.live.removePrompt(key)
+        self.settle()
+        np.testing.assert_array_equal(self.mask(), alone)
+        self.live.removePrompt(self.live.prompts()[0][0])
+        self.settle()
+        self.assertEqual(self.voxels(), 0)
+        self.assertEqual(self.rounds(), ())
+        self.assertEqual(mrml.provenance(self.node, self.live.segmentId), {})
+
+    def test_a_box_and_a_held_curve(self) -> None:
+        self.box((6, 8, 8), (13, 21, 19))
+        self.assertGreater(self.voxels(), 0)
+        curve = self.live.newPrompt("vtkMRMLMarkupsCurveNode", True)
+        for kji in ((9, 10, 10), (10, 12, 12), (10, 14, 14)):
+            curve.AddControlPointWorld(self.voxelCentre(kji, self.volume))
+            self.settle()
+            self.assertEqual(len(self.rounds()), 1)
+        self.live.release(curve)
+        self.settle()
+        self.assertEqual(len(self.rounds()), 2)
+
+    def test_without_automatic_update_it_waits_for_the_button(self) -> None:
+        self.live.parameters.autoUpdate = False
+        self.click(ON)
+        self.assertEqual(self.voxels(), 0)
+        self.assertIn("Update", self.live.status.message)
+        self.live.update()
+        self.settle()
+        self.assertGreater(self.voxels(), 0)
+
+    def test_prompts_outside_are_answered_with_a_sentence(self) -> None:
+        key = self.click((-40, 0, 0))
+        self.assertTrue(self.live.status.isError)
+        self.assertEqual(self.live.status.message.count("."), 1)
+        self.live.removePrompt(key)
+        self.click(ON)
+        self.ready()
+        self.assertGreater(self.voxels(), 0)
+
+
+class HistoryTest(LiveTestCase):
+    def test_undo_and_redo_take_voxels_and_markups_along(self) -> None:
+        self.click(ON)
+        one = self.mask()
+        self.click(CORNER, positive=False)
+        two = self.mask()
+        self.live.undo()
+        self.settle()
+        np.testing.assert_array_equal(self.mask(), one)
+        self.assertEqual([p.positive for _k, p, _d in self.live.prompts()], [True])
+        self.live.redo()
+        self.settle()
+        np.testing.assert_array_equal(self.mask(), two)
+        self.assertEqual([(p.positive, done) for _k, p, done in self.live.prompts()], [(True, True), (False, True)])
+        self.assertEqual(len(self.rounds()), 2)
+
+    def test_undo_to_the_beginning_and_another_way_on(self) -> None:
+        self.click(ON)
+        self.live.undo()
+        self.settle()
+        self.assertEqual((self.voxels(), self.live.prompts()), (0, []))
+        self.click((8, 12, 12))
+        self.assertEqual(len(self.rounds()), 1)
+
+    def test_undo_of_a_prompt_without_result_only_takes_it_away(self) -> None:
+        self.click(ON)
+        before = self.mask()
+        self.click((-40, 0, 0))
+        self.live.undo()
+        self.settle()
+        self.assertEqual(len(self.live.prompts()), 1)
+        np.testing.assert_array_equal(self.mask(), before)
+        self.assertEqual(self.rounds(), self.rounds()[:1])
+
+    def test_manual_paint_and_prompts_alternate_and_nothing_of_either_is_lost(self) -> None:
+        self.click(ON)
+        painted = self.mask()
+        painted[1:3, 1:3, 1:3] = True  # far away, by hand
+        painted[6, 8:10, 8:10] = False  # and a corner erased
+        self.paint(painted)
+        self.click(CORNER, positive=False)
+        after = self.mask()
+        self.assertTrue(after[1:3, 1:3, 1:3].all())
+        self.assertFalse(after[6, 8:10, 8:10].any())
+        self.assertLess(int(after.sum()), int(painted.sum()))
+        self.assertEqual([type(r[0]).__name__ for r in self.rounds()], ["Point", "MaskPrompt", "Point"])
+        self.live.undo()
+        self.settle()
+        np.testing.assert_array_equal(self.mask(), painted)
+        self.live.undo()
+        self.settle()
+        self.assertFalse(self.mask()[1:3, 1:3, 1:3].any())
+        self.live.redo()
+        self.live.redo()
+        self.settle()
+        np.testing.assert_array_equal(self.mask(), after)
+
+    def test_a_segment_drawn_by_hand_is_refined(self) -> None:
+        self.live.newSegment("Liver")
+        drawn = np.zeros(SHAPE, dtype=bool)
+        drawn[7:13, 9:21, 9:19] = True
+        self.paint(drawn)
+        self.click(CORNER, positive=False)
+        self.assertTrue(0 < self.voxels() < drawn.sum())
+
+
+class ReplayTest(LiveTestCase):
+    def test_replay_gives_the_same_voxels(self) -> None:
+        self.click(ON)
+        painted = self.mask()
+        painted[1:3, 1:3, 1:3] = True
+        self.paint(painted)
+        self.click(CORNER, positive=False)
+        before = self.mask()
+        self.live.replay()
+        self.settle()
+        self.assertIn("the same to the voxel", self.live.status.message)
+        np.testing.assert_array_equal(self.mask(), before)
+        self.paint(np.zeros(SHAPE, dtype=bool))
+        self.live.replay()
+        self.settle()
+        self.assertIn("undo", self.live.status.message)
+        np.testing.assert_array_equal(self.mask(), before)
+
+
+if __name__ == "__main__":
+    unittest.main()
