@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Findings: size, place, what else was measured of them, and how they changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ..model import Fact, Kind, Subject
+from .pen import Pen
+
+FINDINGS = (Kind.LESION, Kind.NODE, Kind.OTHER)
+_DEFAULT_DETAILS = ("volume", "mean", "suv_max")
+
+
+def write_findings(pen: Pen, subjects: Iterable[Subject], details: Sequence[str] | None = None) -> None:
+    """Sentences on findings, the largest first; those that are gone come last."""
+    for subject in by_size(pen, subjects):
+        if resolved(pen, subject):
+            _write_resolved(pen, subject)
+        else:
+            _write_finding(pen, subject, _DEFAULT_DETAILS if details is None else details)
+        pen.written.add(subject.id)
+
+
+def by_size(pen: Pen, subjects: Iterable[Subject]) -> list[Subject]:
+    """Largest first, by the diameter that counts; those without one by volume, then those that are gone."""
+
+    def key(subject: Subject) -> tuple[bool, float, float]:
+        axes = axes_of(pen, subject)
+        volume = pen.number(subject, "volume")
+        return (
+            resolved(pen, subject),
+            -(float(axes[-1 if subject.kind == Kind.NODE else 0].value) if axes else 0.0),
+            -float(volume.value) if volume is not None else 0.0,
+        )
+
+    return sorted(subjects, key=key)
+
+
+def axes_of(pen: Pen, subject: Subject) -> list[Fact]:
+    """Long and short axis, as far as they are known."""
+    return [axis for name in ("long_axis", "short_axis") if (axis := pen.number(subject, name)) is not None]
+
+
+def resolved(pen: Pen, subject: Subject) -> bool:
+    trend = pen.text(subject, "trend")
+    return trend is not None and trend.value == "resolved"
+
+
+def size_of(pen: Pen, subject: Subject) -> tuple[str, list[Fact]]:
+    """The diameters in words ("24 x 18 mm") with their facts; both empty if there are none."""
+    axes = axes_of(pen, subject)
+    return (pen.language.size(axes), axes) if axes else ("", [])
+
+
+def named(pen: Pen, subject: Subject) -> tuple[str, list[Fact]]:
+    """A finding as it is spoken of again: "the 24 x 18 mm nodule in the right upper lobe"."""
+    size, facts = size_of(pen, subject)
+    name = pen.language.finding(subject, "the_sized" if size else "the_one", size)
+    place = pen.language.place(subject)
+    return f"{name} {place}".strip(), facts
+
+
+def _write_finding(pen: Pen, subject: Subject, quantities: Sequence[str]) -> None:
+    words = pen.language
+    size, facts = size_of(pen, subject)
+    measured = pen.details(subject, quantities)
+    if not size:
+        # Without axes the other diameters say how large it is.
+        measured = pen.details(subject, dict.fromkeys(["max_diameter_3d", *quantities, "volume"])) or measured
+    trend = pen.text(subject, "trend")
+    is_new = trend is not None and trend.value == "new"
+    name = words.finding(subject, ("sized" if size else "one") + ("_new" if is_new else ""), size)
+    place = words.place(subject)
+    level = pen.text(subject, "level")
+    if level is not None:
+        place = f"{place}{words.part('lesion_level', level=str(level.value))}"
+    near, neighbours = _neighbours(pen, subject)
+    key = "lesion_details" if measured else "lesion"
+    fields = {"details": words.joined([words.detail(fact) for fact in measured])} if measured else {}
+    text = words.sentence(key if place else f"{key}_nowhere", a=name, place=place, near=near, **fields)
+    stated = [pen.text(subject, "presence"), *facts, *measured, level, *neighbours, trend if is_new else None]
+    pen.say(text, stated)
+    _write_change(pen, subject)
+
+
+def _neighbours(pen: Pen, subject: Subject) -> tuple[str, list[Fact]]:
+    """What it touches, and the distance to the nearest named structure that it does not touch, in words."""
+    words = pen.language
+    names = {other.id: other for other in pen.facts.subjects if other.kind == Kind.ORGAN}
+    touching, distant = [], []
+    for fact in pen.facts.of(subject.id):
+        other = names.get(fact.of)
+        if other is None or other.organ == subject.organ:
+            continue
+        if fact.quantity == "adjacent" and fact.value is True:
+            touching.append((fact, other))
+        elif fact.quantity == "distance" and isinstance(fact.value, int | float) and fact.value > 0:
+            distant.append((fact, other))
+    distant.sort(key=lambda pair: float(pair[0].value))
+    text = ""
+    for fact, other in (chosen := touching or distant[:1]):
+        if touching:
+            text += words.part("adjacent", at=words.organ(other.organ, other.side, "at", other.region))
+        else:
+            where = words.organ(other.organ, other.side, "from", other.region)
+            text += words.part("distance", value=words.value(fact), **{"from": where})
+    return text, [fact for fact, _ in chosen]
+
+
+def _write_change(pen: Pen, subject: Subject) -> None:
+    words = pen.language
+    trend = pen.text(subject, "trend")
+    if trend is None or trend.value not in ("larger", "smaller", "unchanged"):
+        return
+    name, size = named(pen, subject)
+    doubling = pen.number(subject, "doubling_time") if trend.value == "larger" else None
+    behind = words.part("doubling_time", value=words.value(doubling)) if doubling is not None else ""
+    change, facts = _change(pen, subject, with_percent=trend.value != "unchanged")
+    key = str(trend.value) if change else f"{trend.value}_plain"
+    pen.say(words.sentence(key, the=name, change=change, doubling=behind), [*size, trend, *facts, doubling])
+
+
+def _change(pen: Pen, subject: Subject, with_percent: bool) -> tuple[str, list[Fact]]:
+    """The earlier diameter and the change in percent, in words."""
+    words = pen.language
+    of = "short_axis" if subject.kind == Kind.NODE else "long_axis"
+    prior, percent = pen.number(subject, "prior", of), pen.number(subject, "change_percent", of)
+    node = "_node" if subject.kind == Kind.NODE else ""
+    if prior is None:
+        return "", []
+    if percent is None or not with_percent:
+        return words.part(f"change_prior{node}", prior=words.value(prior)), [prior]
+    return words.part(f"change{node}", prior=words.value(prior), percent=words.signed(percent)), [prior, percent]
+
+
+def _write_resolved(pen: Pen, subject: Subject) -> None:
+    words = pen.language
+    of = "short_axis" if subject.kind == Kind.NODE else "long_axis"
+    prior = pen.number(subject, "prior", of)
+    place = words.place(subject)
+    name = words.finding(subject, "the_one")
+    text = words.sentence("resolved", the=f"{name} {place}".strip())
+    absent = [fact for fact in pen.facts.of(subject.id, "presence") if fact.value == "searched_not_found"]
+    pen.absences |= {fact.id for fact in absent}
+    pen.say(text, [pen.text(subject, "trend"), prior, *absent])

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Organs: whether they were in view, what was measured of them, what was searched for and not found, their findings.
+
+An organ without facts is a field to be filled. So is "focal lesions" of an organ in which nothing searched for them,
+and "further lesions" where it is not known that the measured ones are all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..model import Fact, Kind, Side, Subject
+from .lesions import FINDINGS, resolved, write_findings
+from .pen import Pen, label_of
+
+_EVERYTHING = ("volume", "mean", "suv_max", "suv_mean")
+
+
+def write_organ(pen: Pen, item: Mapping[str, Any]) -> None:
+    """A template's item of one or more organs."""
+    words = pen.language
+    silent: list[Subject] = []
+    asked = []
+    for organ in item["organs"]:
+        organs = pen.by_side(s for s in pen.subjects([Kind.ORGAN]) if s.organ == organ)
+        findings = [s for s in pen.subjects(FINDINGS) if s.organ == organ and s.kind != Kind.NODE]
+        if not organs and not findings:
+            continue
+        _write_one(pen, organs, findings, item.get("quantities", ()), item.get("details"))
+        silent += _silent(pen, organs, findings)
+        in_view = [s for s in organs if _coverage(pen, s) != "outside_view"]
+        if item.get("lesions") and (in_view or findings or not organs) and not _all_searched(in_view, pen):
+            further = words.part("further_missing", of=_of(pen, organ))
+            asked.append(
+                further if any(_is_current_lesion(pen, s) for s in findings) else label_of(item, "lesions", words)
+            )
+    own = {subject.id for subject in pen.facts.subjects if subject.organ in item["organs"]}
+    if not any(_says_something(pen, subject_id) for subject_id in own):
+        pen.ask(label_of(item, "label", words))
+        return
+    for label in (*(_label(pen, subject) for subject in silent), *asked):
+        pen.ask(label)
+
+
+def write_nodes(pen: Pen, item: Mapping[str, Any]) -> None:
+    """All lymph nodes; a field to be filled where none was measured and nothing searched for them."""
+    nodes = list(pen.subjects([Kind.NODE]))
+    absent = [
+        fact
+        for fact in pen.facts.facts
+        if fact.quantity == "presence" and fact.value == "searched_not_found" and "node" in fact.of
+    ]
+    write_findings(pen, nodes, ())
+    for fact in absent:
+        _write_absence(pen, [fact])
+    mentioned = any(subject.kind == Kind.NODE for subject in pen.facts.subjects)
+    counted = any(fact.quantity == "count" and fact.exhaustive and "node" in fact.of for fact in pen.facts.facts)
+    if not mentioned and not absent:
+        pen.ask(label_of(item, "label", pen.language))
+    elif not absent and not counted:
+        pen.ask(pen.language.part("further_nodes"))
+
+
+def write_other(pen: Pen) -> None:
+    """Everything that the template has no place for, organ by organ; in one line what was in view and not assessed."""
+    organs: dict[str, list[Subject]] = {}
+    for subject in pen.subjects([Kind.ORGAN, *FINDINGS]):
+        if subject.organ and subject.kind != Kind.NODE:
+            organs.setdefault(subject.organ, []).append(subject)
+    silent: list[Subject] = []
+    for members in organs.values():
+        own = pen.by_side(s for s in members if s.kind == Kind.ORGAN)
+        findings = [s for s in members if s.kind != Kind.ORGAN]
+        if findings or any(fact.quantity != "coverage" for s in own for fact in pen.facts.of(s.id)):
+            _write_one(pen, own, findings, _EVERYTHING, None)
+        silent += [s for s in _silent(pen, own, findings) if _coverage(pen, s) != "outside_view"]
+        pen.written |= {subject.id for subject in own}
+    write_findings(pen, list(pen.subjects([Kind.LESION, Kind.NODE])))
+    for subject in list(pen.subjects([Kind.OTHER, Kind.ORGAN])):
+        details = pen.details(subject, _EVERYTHING)
+        pen.written.add(subject.id)
+        if subject.finding:
+            write_findings(pen, [subject])
+        elif details:
+            text = pen.language.joined([pen.language.detail(fact) for fact in details])
+            pen.say(pen.language.sentence("segment", name=subject.name, details=text), details)
+    for fact in pen.facts.facts:
+        if fact.quantity == "presence" and fact.value == "searched_not_found":
+            _write_absence(pen, [fact])
+    if silent:
+        pen.ask(pen.language.data["join"]["comma"].join(_labels(pen, silent)))
+
+
+def _write_one(
+    pen: Pen,
+    organs: Sequence[Subject],
+    findings: Sequence[Subject],
+    quantities: Sequence[str],
+    details: Sequence[str] | None,
+) -> None:
+    """All sentences on one organ, which may have two sides."""
+    _write_coverage(pen, organs)
+    for subject in organs:
+        _write_details(pen, subject, quantities)
+    _write_absences(pen, organs)
+    _write_counts(pen, organs, findings)
+    write_findings(pen, findings, details)
+    pen.written |= {subject.id for subject in organs}
+
+
+def _silent(pen: Pen, organs: Sequence[Subject], findings: Sequence[Subject]) -> list[Subject]:
+    """Organs of which nothing was said, and in which there is no finding either."""
+    sides = {subject.side for subject in findings}
+    return [
+        subject
+        for subject in organs
+        if not _says_something(pen, subject.id) and not (sides & {subject.side, Side.BOTH, Side.NONE})
+    ]
+
+
+def _label(pen: Pen, subject: Subject) -> str:
+    return pen.language.organ(subject.organ, subject.side, "label", subject.region)
+
+
+def _labels(pen: Pen, subjects: Sequence[Subject]) -> list[str]:
+    """Their names, a pair in one word; capital letters only at the beginning of the line."""
+    names = []
+    for subject in subjects:
+        sides = {s.side for s in subjects if s.organ == subject.organ and not s.region}
+        pair = not subject.region and sides == {Side.LEFT, Side.RIGHT}
+        names.append(pen.language.organ(subject.organ, Side.BOTH, "label") if pair else _label(pen, subject))
+    return list(dict.fromkeys(names))
+
+
+def _write_coverage(pen: Pen, organs: Iterable[Subject]) -> None:
+    """Which of them lie outside the field of view, and which partly."""
+    words = pen.language
+    for value, one, many in (
+        ("outside_view", "organ_outside", "organs_outside"),
+        ("partly_in_view", "organ_partly", "organs_partly"),
+    ):
+        found = [subject for subject in organs if _coverage(pen, subject) == value]
+        facts = [pen.coverage(subject) for subject in found]
+        whole = [subject for subject in found if not subject.region]
+        if len(whole) == 2 and {subject.side for subject in whole} == {Side.LEFT, Side.RIGHT}:
+            pen.say(words.sentence(many, the=words.organ(whole[0].organ, Side.BOTH)), facts)
+            found = [subject for subject in found if subject.region]
+        for subject in found:
+            key = many if subject.side == Side.BOTH else one
+            pen.say(
+                words.sentence(key, the=words.organ(subject.organ, subject.side, "the", subject.region)),
+                [pen.coverage(subject)],
+            )
+
+
+def _write_details(pen: Pen, subject: Subject, quantities: Sequence[str]) -> None:
+    words = pen.language
+    details = pen.details(subject, quantities)
+    if not details or _coverage(pen, subject) == "outside_view":
+        return
+    text = words.joined([words.detail(fact) for fact in details])
+    if _coverage(pen, subject) == "partly_in_view":
+        of = words.organ(subject.organ, subject.side, "of", subject.region)
+        pen.say(words.sentence("organ_part_details", of=of, details=text), details)
+    else:
+        key = "organs_details" if subject.side == Side.BOTH else "organ_details"
+        the = words.organ(subject.organ, subject.side, "the", subject.region)
+        pen.say(words.sentence(key, the=the, details=text), details)
+
+
+def _write_absences(pen: Pen, organs: Sequence[Subject]) -> None:
+    """What was searched for and not found; once for both sides where it holds for both."""
+    found: dict[str, list[Fact]] = {}
+    for subject in organs:
+        for fact in pen.facts.of(subject.id, "presence"):
+            if fact.value == "searched_not_found" and fact.id not in pen.absences:
+                found.setdefault(fact.of, []).append(fact)
+    for facts in found.values():
+        sides = {pen.facts.subject(fact.subject).side for fact in facts}
+        whole = not any(pen.facts.subject(fact.subject).region for fact in facts)
+        if sides == {Side.LEFT, Side.RIGHT} and len(facts) == 2 and whole:
+            _write_absence(pen, facts)
+        else:
+            for fact in facts:
+                _write_absence(pen, [fact])
+
+
+def _write_absence(pen: Pen, facts: Sequence[Fact]) -> None:
+    words = pen.language
+    if any(fact.id in pen.absences for fact in facts):
+        return
+    pen.absences |= {fact.id for fact in facts}
+    subject = pen.facts.subject(facts[0].subject)
+    nothing = words.finding_named(facts[0].of or "lesion", "no")
+    side = Side.BOTH if len(facts) > 1 else subject.side
+    place = words.organ(subject.organ, side, "in", subject.region) if subject.organ else ""
+    if words.is_placed(facts[0].of):
+        place = words.on_side(side) if side != Side.BOTH else ""
+    key = "not_found" if place else "not_found_anywhere"
+    pen.say(words.sentence(key, no=nothing, place=place), facts)
+
+
+def _write_counts(pen: Pen, organs: Iterable[Subject], findings: Sequence[Subject]) -> None:
+    """How many there are, where a count says that these are all."""
+    words = pen.language
+    for subject in organs:
+        for fact in pen.facts.of(subject.id, "count"):
+            if not fact.exhaustive or not isinstance(fact.value, int | float) or fact.value < 1:
+                continue
+            number = round(fact.value)
+            place = words.organ(subject.organ, subject.side, "in", subject.region)
+            if number > 1:
+                many = words.finding_named(fact.of or "lesion", "many", number)
+                pen.say(words.sentence("count_many", many=many, place=place), [fact])
+            elif not any(_is_only(pen, other, subject) for other in findings):
+                single = words.finding_named(fact.of or "lesion", "single")
+                pen.say(words.sentence("count_single", single=single, place=place), [fact])
+
+
+def _is_only(pen: Pen, finding: Subject, organ: Subject) -> bool:
+    """Whether a sentence on the finding itself will say that there is one."""
+    return finding.organ == organ.organ and organ.side in (finding.side, Side.NONE) and not resolved(pen, finding)
+
+
+def _is_current_lesion(pen: Pen, subject: Subject) -> bool:
+    return subject.kind == Kind.LESION and not resolved(pen, subject)
+
+
+def _all_searched(organs: Sequence[Subject], pen: Pen) -> bool:
+    return bool(organs) and all(_searched(pen, subject) for subject in organs)
+
+
+def _searched(pen: Pen, organ: Subject) -> bool:
+    """Whether something looked for lesions in all of it: a count of all, or a search without result."""
+    counted = any(fact.exhaustive for fact in pen.facts.of(organ.id, "count"))
+    general = ("lesion", "nodule", "mass", "tumor", "metastasis")
+    absent = any(
+        fact.value == "searched_not_found" and fact.of in general for fact in pen.facts.of(organ.id, "presence")
+    )
+    return counted or absent
+
+
+def _says_something(pen: Pen, subject_id: str) -> bool:
+    """Whether a sentence of the draft rests on a fact about the subject that says more than that it was in view."""
+    facts = {
+        fact.id for fact in pen.facts.of(subject_id) if fact.quantity != "coverage" or fact.value == "outside_view"
+    }
+    return any(facts & set(line.facts) for line in pen.lines)
+
+
+def _coverage(pen: Pen, subject: Subject) -> str:
+    fact = pen.coverage(subject)
+    return str(fact.value) if fact is not None else ""
+
+
+def _of(pen: Pen, organ: str) -> str:
+    sides = {s.side for s in pen.facts.subjects if s.organ == organ}
+    both = sides & {Side.LEFT, Side.RIGHT, Side.BOTH}
+    return pen.language.organ(organ, Side.BOTH if both else Side.NONE, "of")
