@@ -60,6 +60,10 @@ class Application(Signals):
     def translate(self, context: str, text: str) -> str:
         return text
 
+    def topLevelWidgets(self) -> list[Any]:
+        qt = sys.modules.get("qt")
+        return qt.QApplication.topLevelWidgets() if qt is not None else []
+
     def processEvents(self) -> None:
         qt = sys.modules.get("qt")
         if qt is not None:

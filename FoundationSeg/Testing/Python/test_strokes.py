@@ -25,7 +25,7 @@ class StrokeCase(SceneTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.view = self.addView("Red")
+        self.view = self.addView("StrokesTest")
         self.strokes: list[Stroke] = []
         self.refusals: list[str] = []
         self.tool = StrokeTool(self.strokes.append, self.refusals.append)
@@ -155,7 +155,7 @@ class StrokeToolTest(StrokeCase):
         self.assertFalse(self.strokes[0].positive)
 
     def test_every_view_draws_and_a_view_that_goes_drops_its_stroke(self) -> None:
-        other = self.addView("Green")
+        other = self.addView("StrokesTest2")
         self.tool.setViews([self.view, other])
         self.tool.start(StrokeKind.SCRIBBLE)
         self.event("LeftButtonPress", 50, 60, view=other)
