@@ -60,14 +60,14 @@ def check_case(folder: Path, strict: bool) -> Result:
             case.save(report, SOFTWARE, "check")
             head = case.head
     bad = bool(unresolved(report).contradicted)
-    return Result(_report_data("check", report, head), report_text(report), 1 if strict and bad else 0)
+    return Result(report_data("check", report, head), report_text(report), 1 if strict and bad else 0)
 
 
 def show(folder: Path, plain: bool, facts: bool) -> Result:
     """A case's report, or its facts."""
     report = cases.read_report(folder)
     text = facts_table(report.facts) if facts else plain_text(report) if plain else report_text(report)
-    return Result({**_report_data("show", report), "report": to_json_data(report)}, text)
+    return Result({**report_data("show", report), "report": to_json_data(report)}, text)
 
 
 def edit(folder: Path, statement: str, text: str, by: str) -> Result:
@@ -150,7 +150,7 @@ def _step(folder: Path, event: str, by: str, change: Any, details: Mapping[str, 
     with Case.open(folder) as case:
         case.save(change(case.report), by, event, details)
         case.save(check(case.report), SOFTWARE, "check")
-        return Result(_report_data(event, case.report, case.head), report_text(case.report))
+        return Result(report_data(event, case.report, case.head), report_text(case.report))
 
 
 def _signing(folder: Path, event: str, by: str, change: Any) -> Result:
@@ -158,10 +158,11 @@ def _signing(folder: Path, event: str, by: str, change: Any) -> Result:
         case.save(change(case.report), by, event)
         text = f"{banner(case.report)}\n\nHead of the audit log: {case.head}\n"
         text += "Keep it with the report: `verify --head` finds a log that was rewritten as a whole."
-        return Result(_report_data(event, case.report, case.head), text)
+        return Result(report_data(event, case.report, case.head), text)
 
 
-def _report_data(command: str, report: Report, head: str | None = None) -> dict[str, Any]:
+def report_data(command: str, report: Report, head: str | None = None) -> dict[str, Any]:
+    """What every command that shows a report prints for programs."""
     blockers = unresolved(report) if report.state in OPEN else None
     data = {
         "command": command,

@@ -15,7 +15,12 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from FoundationSegLib.volume import Volume
+
+    from .engines.base import Engine
 
 T = TypeVar("T")
 
@@ -351,6 +356,18 @@ class Report:
         from .check import check
 
         return check(self)
+
+    def with_narrative(self, engine: Any, volume: Any, masks: Any = (), watch: Any = None) -> Report:
+        """See `engines.with_narrative`, which also tells what was left out of the model's answers."""
+        from .engines import with_narrative
+
+        return with_narrative(self, engine, volume, masks, watch).report
+
+    def with_narrative(self, engine: Engine, volume: Volume, segmentation: Any = None) -> Report:
+        """The report with what a vision-language model adds; see `engines.with_narrative`, which also says why not."""
+        from .engines import with_narrative
+
+        return with_narrative(self, engine, volume, segmentation).report
 
     def sign(self, signer: str, *, organisation: str = "") -> Report:
         """See `state.sign`."""

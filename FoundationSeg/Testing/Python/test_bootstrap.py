@@ -279,12 +279,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_the_package_with_its_resources(wheel: Path) -> None:
     packed = set(zipfile.ZipFile(wheel).namelist())
-    for part in ("Demo", "Models", "Terminology", "Weights"):
+    parts = {path.name for path in (ROOT / "Resources").iterdir()} - {"Icons", "Screenshots"}
+    assert {"Models", "ReportTemplates", "Weights"} <= parts
+    for part in parts:
         expected = {f"FoundationSegLib/Resources/{part}/{path.name}" for path in (ROOT / "Resources" / part).iterdir()}
         assert expected and expected <= packed
-    module = ROOT / "FoundationSeg"
-    assert {path.relative_to(module).as_posix() for path in module.glob("FoundationSegLib/**/*.py")} <= packed
-    assert not [name for name in packed if name.startswith(("FoundationSeg/", "Testing/", "FoundationSeg.py"))]
+    for name in ("FoundationSeg", "FoundationReport"):
+        module = ROOT / name
+        assert {path.relative_to(module).as_posix() for path in module.glob(f"{name}Lib/**/*.py")} <= packed
+        assert not [entry for entry in packed if entry.startswith((f"{name}/", "Testing/", f"{name}.py"))]
 
 
 def test_the_wheel_runs_without_the_checkout(wheel: Path, tmp_path: Path) -> None:
@@ -305,3 +308,7 @@ def test_the_wheel_runs_without_the_checkout(wheel: Path, tmp_path: Path) -> Non
     assert Path(where).is_relative_to(tmp_path / "site")
     assert json.loads(data)["command"] == "demo"
     assert (tmp_path / "demo-output" / "segmentation.seg.nrrd").is_file()
+    report = [sys.executable, "-P", "-m", "FoundationReportLib", "templates", "list", "--json"]
+    done = subprocess.run(report, cwd=tmp_path, check=False, **options)
+    assert done.returncode == 0, done.stderr
+    assert "ct-chest" in done.stdout
