@@ -8,9 +8,10 @@ has, and only after a person agreed::
     need = recipe.need("embedded")                 # or the family of a model card: "sam-med3d", ...
     report = preflight(recipe, need)               # what is there, missing, too old or broken; sizes; disk; problems
     steps = plan(report, host)                     # which mechanism, in which order
-    journal.begin(need.key, step.kind)             # survives a restart and a killed process
-    ... constraints(report, Installed.read()) ...  # what pip may and may not choose
-    journal.done(need.key, before, after)          # what came because of us: the way back
+    journal.begin(need.key, step.kind, Installed.read())  # survives a restart and a killed process
+    ... constraints(recipe, report, Installed.read()) ...  # what pip may and may not choose
+    journal.record(Installed.read())               # what came because of us: the way back
+    journal.done()
 
 `ready(need)` is the cheap question that a panel asks when it is opened.
 """
@@ -18,9 +19,9 @@ has, and only after a person agreed::
 from __future__ import annotations
 
 from .failure import explain
-from .installed import Installed
+from .installed import Installed, updated_modules
 from .journal import Journal, Pending, Removal
-from .plan import EXTENSION, PIP, TORCH, Host, Step, constraints, plan
+from .plan import EXTENSION, PIP, REPAIR, TORCH, Host, Step, constraints, plan
 from .preflight import Finding, Preflight, preflight, ready
 from .recipe import EMBEDDED, Need, Package, Recipe
 
@@ -28,6 +29,7 @@ __all__ = [
     "EMBEDDED",
     "EXTENSION",
     "PIP",
+    "REPAIR",
     "TORCH",
     "Finding",
     "Host",
@@ -45,4 +47,5 @@ __all__ = [
     "plan",
     "preflight",
     "ready",
+    "updated_modules",
 ]

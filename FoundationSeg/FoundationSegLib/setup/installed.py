@@ -92,3 +92,17 @@ def difference(before: Installed, after: Installed) -> dict[str, tuple[str | Non
         for name, version in sorted(after.versions.items())
         if before.versions.get(name) != version
     }
+
+
+def updated_modules(before: Installed, after: Installed) -> tuple[str, ...]:
+    """The packages that were replaced while this process has their old modules loaded: it should be started anew."""
+    replaced = {name for name, (old, _) in difference(before, after).items() if old is not None}
+    if not replaced:
+        return ()
+    loaded = {
+        canonical(name)
+        for module, names in importlib.metadata.packages_distributions().items()
+        if module in sys.modules
+        for name in names
+    }
+    return tuple(sorted(replaced & loaded))

@@ -29,6 +29,7 @@ class Pending:
         need: its key.
         step: the kind of the step that was under way.
         pid: of the process that began it.
+        before: the versions that were there before the first step.
         restart: it ended well, and the application has to be restarted before the next step.
     """
 
@@ -36,6 +37,7 @@ class Pending:
     step: str
     started: str
     pid: int
+    before: dict[str, str]
     restart: bool = False
 
     @property
@@ -86,9 +88,11 @@ class Journal:
         """What came because of us, by canonical name."""
         return self._read()[1]
 
-    def begin(self, need: str, step: str) -> None:
-        """Before a step. Raises OutputError."""
-        self._write(Pending(need, step, now(), os.getpid()), self.arrivals)
+    def begin(self, need: str, step: str, installed: Installed) -> None:
+        """Before a step; `installed` is what is there now. Raises OutputError."""
+        pending, arrivals = self._read()
+        before = installed.versions if pending is None else pending.before
+        self._write(Pending(need, step, now(), os.getpid(), before), arrivals)
 
     def restarting(self) -> None:
         """The step has ended well; the next one waits for a restart."""
@@ -96,12 +100,18 @@ class Journal:
         if pending is not None:
             self._write(replace(pending, restart=True), arrivals)
 
-    def record(self, need: str, before: Installed, after: Installed) -> None:
-        """Notes what came between two moments. The version before the first of several changes is the one to know."""
+    def record(self, installed: Installed) -> None:
+        """Notes what has come since the first step began; after every step, and after one that was cut off.
+
+        Of a package that changes several times, the version before the first change is the one to know.
+        """
         pending, arrivals = self._read()
-        for name, (old, new) in difference(before, after).items():
+        if pending is None:
+            return
+        for name, (old, new) in difference(Installed(pending.before), installed).items():
             known = arrivals.get(name)
-            arrivals[name] = Arrival(new, known.before if known else old, known.need if known else need, now())
+            if known is None or known.version != new:
+                arrivals[name] = Arrival(new, known.before if known else old, pending.need, now())
         self._write(pending, arrivals)
 
     def done(self) -> None:

@@ -13,7 +13,7 @@ from .installed import Installed
 from .preflight import Finding, Preflight
 from .recipe import Recipe
 
-EXTENSION, TORCH, PIP = "extension", "torch", "pip"
+EXTENSION, TORCH, REPAIR, PIP = "extension", "torch", "repair", "pip"
 TORCH_EXTENSION = "PyTorch"
 
 
@@ -39,9 +39,10 @@ class Step:
     """One installation.
 
     Attributes:
-        kind: EXTENSION (then the application has to be restarted), TORCH or PIP.
+        kind: EXTENSION (then the application has to be restarted), TORCH, REPAIR (packages that are there in part) or
+            PIP.
         requirements: as pip takes them; for TORCH the range of versions alone.
-        replaces: packages whose present version is lost.
+        replaces: packages whose present version, or what is left of it, is lost.
         download_bytes: (least, most).
     """
 
@@ -74,23 +75,28 @@ def _steps(recipe: Recipe, report: Preflight, host: Host) -> Iterator[Step]:
                     "cannot install; install it with the Extensions Manager, start 3D Slicer again, and come back here."
                 )
             yield Step(EXTENSION)
-        replaces = (torch,) if torch.state == "old" else ()
+        replaces = (torch,) if torch.state in ("old", "broken") else ()
         yield Step(TORCH, (report.need.torch,), replaces, recipe.torch_bytes)
-    wanted = report.wanted
-    if wanted:
-        # Only what was asked for by name: what it brings along is pip's affair, within the constraints.
-        asked = [finding for finding in wanted if finding.text in report.need.requirements]
-        size = report.download_bytes
-        # A requirement of a requirement that is broken would not be looked at by pip.
-        asked += [finding for finding in wanted if finding not in asked and finding.state == "broken"]
-        yield Step(PIP, tuple(finding.text for finding in asked), report.replaced, (size, size))
+    broken = [finding for finding in report.wanted if finding.state == "broken"]
+    if broken:
+        size = sum(finding.download_bytes for finding in broken)
+        texts = (f"{f.name}=={f.target}" if f.target else f.text for f in broken)
+        yield Step(REPAIR, tuple(texts), (), (size, size))
+    rest = [finding for finding in report.wanted if finding.state != "broken"]
+    if rest:
+        size = sum(finding.download_bytes for finding in rest)
+        # By name only what the need itself names: what that brings along is pip's affair, within the constraints.
+        # Where everything of that is there, something that it requires is not.
+        named = [finding for finding in rest if finding.text in report.need.requirements] or rest
+        yield Step(PIP, tuple(finding.text for finding in named), report.replaced, (size, size))
 
 
-def pip_arguments(step: Step, report: Preflight, log: Path) -> list[str]:
+def pip_arguments(step: Step, log: Path) -> list[str]:
     """What `pip install` is given besides the constraints: wheels only, no questions, a log that can be read later."""
     arguments = ["--only-binary", ":all:", "--no-input", "--disable-pip-version-check", "--log", str(log)]
-    if any(finding.state == "broken" for finding in report.wanted):
-        arguments.append("--force-reinstall")
+    if step.kind == REPAIR:
+        # Without looking at what is there: pip cannot uninstall what lacks its list of files.
+        arguments += ["--ignore-installed", "--no-deps"]
     return [*step.requirements, *arguments]
 
 
@@ -99,14 +105,13 @@ def constraints(recipe: Recipe, report: Preflight, installed: Installed) -> list
 
     So no package of Slicer's or of another extension's is ever replaced without having been named to the user.
     """
-    replaced = {finding.name for finding in report.wanted}
-    lines = [f"{name}=={version}" for name, version in installed.versions.items() if version and name not in replaced]
-    lines += [
-        f"{name}=={package.version}"
-        for name, package in recipe.packages.items()
-        if name in replaced or name not in installed.versions
-    ]
-    return sorted(lines)
+    wanted = {finding.name: finding.target for finding in report.wanted}
+    versions = {name: package.version for name, package in recipe.packages.items()}
+    versions |= {name: version for name, version in installed.versions.items() if version}
+    versions |= {name: target for name, target in wanted.items() if target is not None}
+    return sorted(
+        f"{name}=={version}" for name, version in versions.items() if name not in wanted or wanted[name] is not None
+    )
 
 
 def write_constraints(path: Path, lines: list[str]) -> None:

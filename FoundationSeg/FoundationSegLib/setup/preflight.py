@@ -173,7 +173,9 @@ def _findings(recipe: Recipe, need: Need, installed: Installed) -> tuple[Finding
             continue
         others = installed.requirers(name) if state == "old" else ()
         sizes = package.download_bytes, package.installed_bytes
-        found[name] = Finding(name, text, state, version, package.version or None, *sizes, others)
+        # What is there in part is completed: another version beside it would leave two halves.
+        completed = version if state == "broken" and version and accepts(text, version) else None
+        found[name] = Finding(name, text, state, version, completed or package.version or None, *sizes, others)
         waiting += package.requires
     return tuple(found.values())
 

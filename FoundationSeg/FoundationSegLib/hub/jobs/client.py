@@ -110,7 +110,8 @@ class Job:
         elif event == "result":
             self._answer = message
         elif event == "error":
-            self._error = error_from_message(message)
+            error = error_from_message(message)
+            self._error = _cancelled() if isinstance(error, Cancelled) else error
 
     def _early_end(self, link: Link) -> FoundationSegError:
         if self._cancelled_at is not None:
