@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -13,8 +13,9 @@ from FoundationSegLib.predictor import CancelToken, Progress
 from FoundationSegLib.volume import Volume
 
 from ..errors import Cancelled
-from ..model import ClinicalContext, Facts, ModelInfo, Section
+from ..model import ClinicalContext, Facts, ModelInfo
 from .parse import Rejected
+from .prompts import Question
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -46,9 +47,14 @@ class Watch:
 
 @dataclass(frozen=True)
 class Said:
-    """One sentence of a model: the key of its section, and k of n samples that say the same (None: not sampled)."""
+    """One sentence of a model.
 
-    section: str
+    Attributes:
+        question: that it answers.
+        agreement: (k, n): k of n samples say the same; None where none were drawn.
+    """
+
+    question: Question
     text: str
     agreement: tuple[int, int] | None = None
 
@@ -58,7 +64,7 @@ class Narrative:
     """What a model said of a study, parsed but not checked.
 
     Attributes:
-        said: in the order of the sections; possibly empty, where it had nothing to add.
+        said: in the order of the questions; possibly empty, where it had nothing to add.
         model: which, from what.
         rejected: what was left out of its answers, and why.
         disagreements: sentences of further samples that say the opposite of one in `said`.
@@ -70,7 +76,6 @@ class Narrative:
     rejected: tuple[Rejected, ...] = ()
     disagreements: tuple[str, ...] = ()
     answered: bool = True
-    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Engine(Protocol):
@@ -85,11 +90,11 @@ class Engine(Protocol):
         facts: Facts,
         volume: Volume,
         context: ClinicalContext | None,
-        sections: Sequence[Section],
+        questions: Sequence[Question],
         masks: Sequence[BoolArray] = (),
         watch: Watch | None = None,
     ) -> Narrative:
-        """What the model adds to the facts, section by section.
+        """What the model adds to the facts, question by question.
 
         `masks` are the segments, bool (k, j, i) of the volume's shape; their key slices are among those shown.
 

@@ -30,7 +30,9 @@ def bytes_per_slice(config: Any, item_bytes: int) -> int:
     seen = 0
     if vision is not None:
         size, patch = int(getattr(vision, "image_size", None) or 448), int(vision.patch_size)
-        seen = (size // patch) ** 2 * 2 * int(getattr(vision, "intermediate_size", 4 * vision.hidden_size)) + 3 * size**2
+        seen = (size // patch) ** 2 * 2 * int(
+            getattr(vision, "intermediate_size", 4 * vision.hidden_size)
+        ) + 3 * size**2
     return item_bytes * (cache + wide + seen)
 
 

@@ -30,7 +30,9 @@ class Drawn:
     samples: tuple[tuple[str, bool], ...] = ()
 
 
-def answer(loaded: Loaded, pictures: Sequence[Picture], texts: Sequence[str], settings: Settings, watch: Watch) -> Drawn:
+def answer(
+    loaded: Loaded, pictures: Sequence[Picture], texts: Sequence[str], settings: Settings, watch: Watch
+) -> Drawn:
     """What the model answers to `texts[0]`, each picture followed by its label, and the question `texts[-1]`.
 
     Raises EngineError (memory, or an input that it cannot take), Cancelled.
@@ -92,7 +94,9 @@ def _moved(value: Any, loaded: Loaded) -> Any:
     return value.to(loaded.device, dtype=loaded.model.dtype) if value.is_floating_point() else value.to(loaded.device)
 
 
-def _generate(loaded: Loaded, inputs: dict[str, Any], watch: Watch, settings: Settings, streamer: Any, **more: Any) -> Any:
+def _generate(
+    loaded: Loaded, inputs: dict[str, Any], watch: Watch, settings: Settings, streamer: Any, **more: Any
+) -> Any:
     options = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None, **more}
     length = int(inputs["input_ids"].shape[1])
     return loaded.model.generate(

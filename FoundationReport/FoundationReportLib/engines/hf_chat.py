@@ -18,7 +18,7 @@ from FoundationSegLib.hub.snapshot import Snapshot
 from FoundationSegLib.volume import Volume
 
 from ..errors import EngineError
-from ..model import ClinicalContext, Facts, ModelInfo, Section
+from ..model import ClinicalContext, Facts, ModelInfo
 from . import consistency, generation, loading, prompts, slices
 from .base import BoolArray, Narrative, Said, Watch
 from .budget import bytes_per_slice, slices_that_fit, tokens_per_slice
@@ -83,17 +83,12 @@ class HfChat:
         facts: Facts,
         volume: Volume,
         context: ClinicalContext | None,
-        sections: Sequence[Section],
+        questions: Sequence[prompts.Question],
         masks: Sequence[BoolArray] = (),
         watch: Watch | None = None,
     ) -> Narrative:
         """See `base.Engine`."""
         watch = watch or Watch()
-        asked = prompts.questions(sections)
-        if not asked:
-            raise EngineError(
-                "The template has no section that a model can add to; choose another template, or go without a model."
-            )
         watch.at("load", 0.0)
         loaded = self._load()
         watch.at("load", 1.0)
@@ -106,18 +101,17 @@ class HfChat:
             watch.at("pictures", number / len(shown))
             pictures.append(slices.picture(stack, position, windows))
         head = prompts.instruction(facts, context, len(shown))
-        answers: dict[str, Parsed] = {}
-        samples: dict[str, list[Parsed]] = {}
-        for number, question in enumerate(asked):
-            watch.at("write", number / len(asked))
+        answers: list[_Answer] = []
+        for number, question in enumerate(questions):
+            watch.at("write", number / len(questions))
             texts = [head, *(prompts.slice_label(n + 1) for n in range(len(shown))), question.text]
             drawn = generation.answer(loaded, pictures, texts, self.settings, watch)
-            answers[question.section] = parse(drawn.text, drawn.cut)
-            samples[question.section] = [parse(text, cut) for text, cut in drawn.samples]
+            others = [parse(text, cut) for text, cut in drawn.samples]
+            answers.append(_Answer(question, parse(drawn.text, drawn.cut), others))
         watch.at("write", 1.0)
         places = tuple(stack.indices[position] for position in shown)
-        text = "\n".join([head, *(f"[{n}]" for n in range(len(shown))), *(question.text for question in asked)])
-        return _narrative(answers, samples, self._info(loaded, text, places, windows, stack))
+        text = "\n".join([head, *(f"[{n}]" for n in range(len(shown))), *(question.text for question in questions)])
+        return _narrative(answers, self._info(loaded, text, places, windows, stack))
 
     def _load(self) -> loading.Loaded:
         if self._loaded is None:
@@ -130,12 +124,19 @@ class HfChat:
             return min(self.settings.slices, most)
         config = loaded.model.config
         room = loading.context_tokens(config)
-        fits = None if room is None else max(1, (room - 2048 - self.settings.max_new_tokens) // tokens_per_slice(config))
+        fits = (
+            None if room is None else max(1, (room - 2048 - self.settings.max_new_tokens) // tokens_per_slice(config))
+        )
         per_slice = bytes_per_slice(config, loaded.item_bytes)
         return slices_that_fit(loading.free_bytes(loaded.device), per_slice, most, fits)
 
     def _info(
-        self, loaded: loading.Loaded, text: str, places: tuple[int, ...], windows: Sequence[slices.Window], stack: slices.Axial
+        self,
+        loaded: loading.Loaded,
+        text: str,
+        places: tuple[int, ...],
+        windows: Sequence[slices.Window],
+        stack: slices.Axial,
     ) -> ModelInfo:
         settings = self.settings
         decoding: dict[str, Any] = {"greedy": True, "max_new_tokens": settings.max_new_tokens}
@@ -159,22 +160,29 @@ class HfChat:
         )
 
 
-def _narrative(answers: dict[str, Parsed], samples: dict[str, list[Parsed]], info: ModelInfo) -> Narrative:
+@dataclass(frozen=True)
+class _Answer:
+    question: prompts.Question
+    parsed: Parsed
+    samples: list[Parsed]
+
+
+def _narrative(answers: list[_Answer], info: ModelInfo) -> Narrative:
     said: list[Said] = []
     rejected: list[Rejected] = []
     opposed: list[str] = []
-    for section, parsed in answers.items():
-        others = [list(sample.sentences) for sample in samples[section]]
-        for sentence in parsed.sentences:
-            said.append(Said(section, sentence, consistency.agreement(sentence, others) if others else None))
-        rejected += parsed.rejected
-        opposed += consistency.disagreements(parsed.sentences, others)
-    answered = any(parsed.sentences or parsed.none for parsed in answers.values())
+    for answer in answers:
+        others = [list(sample.sentences) for sample in answer.samples]
+        for sentence in answer.parsed.sentences:
+            said.append(Said(answer.question, sentence, consistency.agreement(sentence, others) if others else None))
+        rejected += answer.parsed.rejected
+        opposed += consistency.disagreements(answer.parsed.sentences, others)
+    answered = any(answer.parsed.sentences or answer.parsed.none for answer in answers)
     return Narrative(_once(said), info, tuple(dict.fromkeys(rejected)), tuple(dict.fromkeys(opposed)), answered)
 
 
 def _once(said: list[Said]) -> tuple[Said, ...]:
-    """Each sentence in the first section that it was said for; the better agreement counts."""
+    """Each sentence at the first question that it answers; the better agreement counts."""
     kept: dict[str, Said] = {}
     for one in said:
         before = kept.get(one.text)

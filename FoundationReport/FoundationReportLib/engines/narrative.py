@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+from FoundationSegLib.segmentation_io import SegmentationFile, SegmentRecord
 from FoundationSegLib.volume import Volume
 
 from ..errors import EngineError, StateError
-from ..model import Origin, Report, Statement
+from ..model import Kind, Origin, Report, Statement
 from ..signatures import OPEN
 from . import consistency
 from .base import BoolArray, Engine, Narrative, Said, Watch
 from .numbers import grounded, subjects_of
+from .prompts import questions
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,19 @@ def with_narrative(
     report: Report,
     engine: Engine,
     volume: Volume,
-    masks: Sequence[BoolArray] = (),
+    segmentation: SegmentationFile | Iterable[SegmentRecord] | None = None,
     watch: Watch | None = None,
+    each_field: bool = True,
 ) -> Merged:
     """Asks a model about a volume and puts what it adds into the report.
 
     The model gets the facts and the context that the report holds. Nothing that it says fills a placeholder, and no
     statement that is there changes.
+
+    Args:
+        segmentation: its segments' key slices are among those that the model is shown.
+        each_field: ask for each field that is not assessed, not for each section; slower, and nearer to what models
+            were shown to do.
 
     Raises:
         EngineError: no weights, no memory, or nothing usable in its answers; the report is as it was.
@@ -43,7 +52,13 @@ def with_narrative(
     """
     if report.state not in OPEN:
         raise StateError(f"The report is {report.state}, so a model can add nothing; begin a new case.")
-    return merge(report, engine.narrate(report.facts, volume, report.context, report.sections, masks, watch))
+    asked = questions(report.sections, report.statements, each_field)
+    if not asked:
+        raise EngineError(
+            "The template has no section that a model can add to; choose another template, or go without a model."
+        )
+    masks = masks_on(volume, segmentation)
+    return merge(report, engine.narrate(report.facts, volume, report.context, asked, masks, watch))
 
 
 def merge(report: Report, narrative: Narrative) -> Merged:
@@ -56,39 +71,58 @@ def merge(report: Report, narrative: Narrative) -> Merged:
         )
     name = f"m{len(report.models) + 1}"
     model = replace(narrative.model, id=name)
-    notes = [f'left out "{item.text}": {item.reason}' if item.text else f"left out: {item.reason}" for item in narrative.rejected]
+    notes = [
+        f'left out "{item.text}": {item.reason}' if item.text else f"left out: {item.reason}"
+        for item in narrative.rejected
+    ]
     notes += [f'a further sample says the opposite: "{text}"' for text in narrative.disagreements]
     known = [consistency.claim(statement.text) for statement in report.statements if not statement.placeholder]
-    keys = {section.key for section in report.sections}
-    result = report
+    statements, number = list(report.statements), report.next_statement
     for said in narrative.said:
-        if said.section not in keys:
-            raise EngineError(f'The model answers for a section "{said.section}" that the report does not have.')
         own = consistency.claim(said.text)
-        if any(own == other for other in known):
+        measured = [] if own.denies else subjects_of(said.text, report.facts)
+        if own in known:
             notes.append(f'left out "{said.text}": the report says so already')
-        elif not own.denies and (measured := subjects_of(said.text, report.facts)) and _is_finding(measured):
+        elif measured and all(subject.kind in (Kind.LESION, Kind.NODE) for subject in measured):
             notes.append(f'left out "{said.text}": about {measured[0].id}, which was measured')
         else:
-            result, more = _with(result, said, name, model.slices)
-            notes += more
-    return Merged(replace(result, models=(*report.models, model)), tuple(notes))
+            found = grounded(said.text, report.facts)
+            notes += found.notes
+            new = Statement(
+                f"s{number}", said.question.section, found.text, Origin.VLM, found.facts,
+                model=name, slices=model.slices, agreement=said.agreement,
+            )  # fmt: skip
+            statements.insert(_place(statements, said), new)
+            number += 1
+    whole = replace(report, statements=tuple(statements), next_statement=number, models=(*report.models, model))
+    return Merged(whole, tuple(notes))
 
 
-def _is_finding(measured: Sequence[object]) -> bool:
-    from ..model import Kind, Subject
+def _place(statements: Sequence[Statement], said: Said) -> int:
+    """After the field that was asked for and what stands behind it already; else at the end of the section."""
+    places = [n for n, statement in enumerate(statements) if statement.id == said.question.field]
+    if not places:
+        places = [n for n, statement in enumerate(statements) if statement.section == said.question.section]
+        return places[-1] + 1 if places else len(statements)
+    place = places[0] + 1
+    while place < len(statements) and statements[place].origin is Origin.VLM:
+        place += 1
+    return place
 
-    return all(isinstance(subject, Subject) and subject.kind in (Kind.LESION, Kind.NODE) for subject in measured)
 
-
-def _with(report: Report, said: Said, model: str, slices: tuple[int, ...]) -> tuple[Report, tuple[str, ...]]:
-    """The statement at the end of its section."""
-    found = grounded(said.text, report.facts)
-    new = Statement(
-        f"s{report.next_statement}", said.section, found.text, Origin.VLM, found.facts,
-        model=model, slices=slices, agreement=said.agreement,
-    )  # fmt: skip
-    places = [n for n, statement in enumerate(report.statements) if statement.section == said.section]
-    place = places[-1] + 1 if places else len(report.statements)
-    statements = (*report.statements[:place], new, *report.statements[place:])
-    return replace(report, statements=statements, next_statement=report.next_statement + 1), found.notes
+def masks_on(volume: Volume, segmentation: SegmentationFile | Iterable[SegmentRecord] | None) -> tuple[BoolArray, ...]:
+    """Masks on the volume's grid, to the voxel: good enough to choose slices, not to measure."""
+    if segmentation is None:
+        return ()
+    if not isinstance(segmentation, SegmentationFile):
+        return tuple(record.mask for record in segmentation if record.mask.shape == volume.shape)
+    to_volume = volume.ras_to_ijk @ segmentation.ijk_to_ras
+    masks = []
+    for record in segmentation.records:
+        mask = np.zeros(volume.shape, dtype=bool)
+        ijk = np.argwhere(record.mask)[:, ::-1] @ to_volume[:3, :3].T + to_volume[:3, 3]
+        kji = np.rint(ijk[:, ::-1]).astype(np.int64)
+        inside = ((kji >= 0) & (kji < volume.shape)).all(axis=1)
+        mask[tuple(kji[inside].T)] = True
+        masks.append(mask)
+    return tuple(masks)

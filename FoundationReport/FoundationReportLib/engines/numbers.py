@@ -32,7 +32,8 @@ _UNITS = {
 }  # fmt: skip
 _UNIT = "|".join(f"(?:{pattern})" for pattern in _UNITS.values())
 _MEASURE = re.compile(
-    rf"(?P<numbers>-?{_NUMBER}(?:\s*(?:mm|cm)?\s*(?:x|×|by|to|-|–)\s*{_NUMBER}){{0,2}})[\s-]*(?P<unit>{_UNIT})(?![\w])", re.I
+    rf"(?P<numbers>-?{_NUMBER}(?:\s*(?:mm|cm)?\s*(?:x|×|by|to|-|–)\s*{_NUMBER}){{0,2}})[\s-]*(?P<unit>{_UNIT})(?![\w])",
+    re.I,
 )
 _SUV = re.compile(rf"\bSUV\s?(?:max|mean|peak|bw)?\s*(?:of|is|=|:)?\s*(?P<numbers>{_NUMBER})(?!\w)", re.I)
 _LEFT = re.compile(
@@ -110,7 +111,9 @@ def subjects_of(sentence: str, facts: Facts) -> list[Subject]:
     """Subjects with an organ and a side that a sentence names: its findings where it names one, else its organs."""
     text = f" {' '.join(re.findall(r'[a-z0-9]+', sentence.casefold()))} "
     known = anatomy()
-    organs = {name for name, organ in known.organs.items() if any(f" {w} " in text or f" {w}s " in text for w in organ.words)}
+    organs = {
+        name for name, organ in known.organs.items() if any(f" {w} " in text or f" {w}s " in text for w in organ.words)
+    }
     findings = {name for word, name in known.finding_words.items() if f" {word} " in text or f" {word}s " in text}
     sides = {side for side in (Side.LEFT, Side.RIGHT) if f" {side} " in text}
     kinds = (Kind.LESION, Kind.NODE) if findings else (Kind.ORGAN,)

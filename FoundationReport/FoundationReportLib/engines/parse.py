@@ -16,7 +16,9 @@ from .reject import is_instruction, reason
 # Thinking that models put before the answer: MedGemma 1.5's and the usual one.
 _THINKING = ((re.compile(r"<unused94>.*?<unused95>", re.S), "<unused94>", "<unused95>"),
              (re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.S | re.I), "<think", "</think"))  # fmt: skip
-_SPECIAL = re.compile(r"<\|[^|>\n]{1,40}\|>|</?(?:s|eos|bos|pad|unk|end_of_turn|start_of_turn|image_soft_token)>|<unused\d+>")
+_SPECIAL = re.compile(
+    r"<\|[^|>\n]{1,40}\|>|</?(?:s|eos|bos|pad|unk|end_of_turn|start_of_turn|image_soft_token)>|<unused\d+>"
+)
 _MARKUP = re.compile(r"^\s*(?:[-*•+]|\d{1,2}[.)]|#{1,6})\s+|\*\*|__|`+")
 _HEADING = re.compile(r"^[^.|]{1,60}:\s*$|^(?:findings?|impression|answer|observations?)\s*:\s*", re.I)
 _ABBREVIATIONS = r"(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\bDr)(?<!\bapprox)(?<!\bNo)(?<!\bca)(?<!\bcf)(?<!\bFig)"

@@ -7,11 +7,11 @@ say. It is never asked for a number.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..measure.quantities import display
-from ..model import ClinicalContext, Fact, Facts, Kind, Section, Subject
+from ..model import ClinicalContext, Fact, Facts, Kind, Section, Statement, Subject
 
 # Sections that are written from the header, from facts or by people; a model has nothing to add to them.
 _NOT_ASKED = {
@@ -31,9 +31,16 @@ _MOST_CONTEXT = 1500  # letters
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked for one section of the report."""
+    """What is asked: for one section of the report, or for one field of it that nobody has filled.
+
+    Attributes:
+        section: its key.
+        field: id of the placeholder that asks for it; empty for what is asked of the section as a whole.
+        text: the question.
+    """
 
     section: str
+    field: str
     text: str
 
 
@@ -55,17 +62,40 @@ def instruction(facts: Facts, context: ClinicalContext | None, slices: int) -> s
     return "\n".join(lines)
 
 
-def questions(sections: Iterable[Section]) -> tuple[Question, ...]:
-    """One closed question for each section that a model can add to."""
-    return tuple(
-        Question(
-            section.key,
-            f"Section: {section.title}. Which findings do the slices show that are not stated above? One line each: "
-            "finding | side | location | certainty. No numbers, no sizes. Answer none if there are none.",
-        )
-        for section in sections
-        if section.key.casefold() not in _NOT_ASKED
+def questions(
+    sections: Iterable[Section], statements: Iterable[Statement] = (), each_field: bool = True
+) -> tuple[Question, ...]:
+    """Closed questions for the sections that a model can add to.
+
+    One for each field that is not assessed, since a question about one organ is what MedGemma 1.5 was shown to answer;
+    without such fields, or without `each_field`, one for the section.
+    """
+    open_fields = [statement for statement in statements if statement.placeholder]
+    asked: list[Question] = []
+    for section in sections:
+        if section.key.casefold() in _NOT_ASKED:
+            continue
+        fields = [statement for statement in open_fields if statement.section == section.key]
+        if each_field and fields:
+            asked += [
+                Question(section.key, field.id, _question(_label(field.text) or section.title)) for field in fields
+            ]
+        else:
+            asked.append(Question(section.key, "", _question(section.title, [_label(field.text) for field in fields])))
+    return tuple(asked)
+
+
+def _question(title: str, missing: Sequence[str] = ()) -> str:
+    among = f" ({', '.join(label for label in missing if label)})" if any(missing) else ""
+    return (
+        f"{title}{among}: which findings do the slices show that are not stated above? One line each: "
+        "finding | side | location | certainty. No numbers, no sizes. Answer none if there are none."
     )
+
+
+def _label(text: str) -> str:
+    """ "Pancreas: [not assessed]" to "Pancreas"."""
+    return text.partition("[")[0].strip().rstrip(":").strip()
 
 
 def slice_label(number: int) -> str:
@@ -85,7 +115,9 @@ def _measured(facts: Facts) -> list[str]:
     told = sorted(told, key=lambda fact: rank[fact.quantity])[:_MOST_FACTS]
     lines: list[str] = []
     for subject in subjects.values():
-        own = [f"{fact.quantity.replace('_', ' ')} {_value(fact, facts)}" for fact in told if fact.subject == subject.id]
+        own = [
+            f"{fact.quantity.replace('_', ' ')} {_value(fact, facts)}" for fact in told if fact.subject == subject.id
+        ]
         if own:
             lines.append(f"{described(subject)}: {', '.join(own)}")
     return lines

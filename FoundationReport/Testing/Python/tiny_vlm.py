@@ -31,6 +31,7 @@ CHAT = (
     "{{ '<end_of_turn>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"
 )
 SECTIONS = (Section("liver", "Liver"), Section("kidneys", "Kidneys"), Section("other", "Other findings"))
+_TITLES = ("Liver", "Kidneys", "Findings", "Other findings", "Gallbladder and bile ducts", "Pleura", "Bones", "Vessels")
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _prompt(rng: random.Random) -> list[str]:
     count = rng.randint(2, 5)
     context = ClinicalContext(rng.randint(20, 90), "male", "pain") if rng.random() < 0.3 else None
     head = prompts.instruction(example_facts(rng), context, rng.choice([count, 6, 16]))
-    asked = prompts.questions([rng.choice(SECTIONS)])[0].text
+    asked = prompts.questions([Section("other", rng.choice(_TITLES))])[0].text
     return [head, *(prompts.slice_label(n + 1) for n in range(count)), asked]
 
 
