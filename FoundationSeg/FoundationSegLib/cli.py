@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, commands
-from .catalogue import EMBEDDED, ModelCard
+from .catalogue import EMBEDDED
 from .cli_base import Parser, add_json, run
 from .cli_models import add_accept, add_models
 from .compact.runtime import DEVICES
 from .demo import demo_case
 from .errors import PromptError
-from .predictor import Progress
 from .prompts import Box, Point, Prompt, SegmentPrompts, load_prompts
 from .segmentation_io import SUFFIX
+from .terminal import Terminal
 
 _NUMBERS = re.compile(r"-[\d.]")
 _TAKES_NUMBERS = ("--point", "--negative", "--box")
@@ -34,51 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
     given = sys.argv[1:] if arguments is None else arguments
     return run(_parser, _joined(given))
-
-
-class _Terminal(commands.Listener):
-    """Tells the user on standard error; on a terminal with a line that changes while the model works."""
-
-    def __init__(self, accepts: bool = False) -> None:
-        """`accepts`: the user has said beforehand that licences are accepted."""
-        self._live = sys.stderr.isatty()
-        self._accepts = accepts
-
-    def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-    def progress(self, segment: str) -> Progress | None:
-        if not self._live:
-            self.say(f"Segmenting {segment} ...")
-            return None
-
-        def show(stage: str, fraction: float) -> None:
-            end = "\n" if fraction >= 1 else ""
-            print(f"\r{segment}: {stage:<8} {100 * fraction:3.0f} %", end=end, file=sys.stderr, flush=True)
-
-        return show
-
-    def weights(self, name: str) -> Progress | None:
-        if not self._live:
-            return None
-
-        def show(stage: str, fraction: float) -> None:
-            bar = "#" * int(30 * fraction)
-            end = "\n" if fraction >= 1 else ""
-            print(f"\r{name}: {stage:<8} [{bar:<30}] {100 * fraction:3.0f} %", end=end, file=sys.stderr, flush=True)
-
-        return show
-
-    def consent(self, card: ModelCard) -> bool:
-        from .hub.licence import statement
-
-        self.say(statement(card))
-        if self._accepts:
-            return True
-        if not (self._live and sys.stdin is not None and sys.stdin.isatty()):
-            return False
-        print("Do you accept this licence? [y/N] ", end="", file=sys.stderr, flush=True)
-        return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 class _AddPrompt(argparse.Action):
@@ -162,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     add_json(replay)
     replay.set_defaults(run=lambda parsed: _replay(parsed, replay))
 
-    add_models(subparsers, add_json, _Terminal)
+    add_models(subparsers, add_json, Terminal)
     return parser
 
 
@@ -216,7 +171,7 @@ def _segment(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> com
     _check_suffix(parser, "--table", parsed.table, ".csv")
     plan = _plan(parsed, parser)
     job = commands.SegmentJob(parsed.volume, plan, parsed.out, parsed.picture, parsed.table, **_reading(parsed))
-    return commands.segment(job, _Terminal(parsed.accept_licence))
+    return commands.segment(job, Terminal(parsed.accept_licence))
 
 
 def _demo(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> commands.Report:
@@ -230,7 +185,7 @@ def _demo(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> comman
     reference = case.reference if case is not None else None
     plan = _plan(parsed, parser)
     job = commands.SegmentJob(parsed.volume, plan, out, picture, table, reference=reference, **_reading(parsed))
-    return commands.demo(job, _Terminal(parsed.accept_licence), beside=case is not None)
+    return commands.demo(job, Terminal(parsed.accept_licence), beside=case is not None)
 
 
 def _replay(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> commands.Report:
@@ -238,7 +193,7 @@ def _replay(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> comm
     _check_suffix(parser, "--out", parsed.out, SUFFIX)
     if parsed.series is not None and parsed.volume is None:
         parser.error("--series chooses a series of --volume; give that too")
-    return commands.replay(parsed.segmentation, parsed.volume, parsed.series, parsed.out, parsed.device, _Terminal())
+    return commands.replay(parsed.segmentation, parsed.volume, parsed.series, parsed.out, parsed.device, Terminal())
 
 
 def _reading(parsed: argparse.Namespace) -> dict[str, Any]:
