@@ -14,7 +14,7 @@ from unittest import mock
 
 from FoundationSegLib import setup
 from FoundationSegLib.setup.recipe import Package
-from panel_case import PartTestCase
+from part_case import PartTestCase
 from scene_case import slicer
 
 
