@@ -357,12 +357,6 @@ class Report:
 
         return check(self)
 
-    def with_narrative(self, engine: Any, volume: Any, masks: Any = (), watch: Any = None) -> Report:
-        """See `engines.with_narrative`, which also tells what was left out of the model's answers."""
-        from .engines import with_narrative
-
-        return with_narrative(self, engine, volume, masks, watch).report
-
     def with_narrative(self, engine: Engine, volume: Volume, segmentation: Any = None) -> Report:
         """The report with what a vision-language model adds; see `engines.with_narrative`, which also says why not."""
         from .engines import with_narrative
