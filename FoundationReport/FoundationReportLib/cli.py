@@ -11,25 +11,19 @@ from __future__ import annotations
 import argparse
 import getpass
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from FoundationSegLib.cli_base import Parser, Report, add_json, run
 
-from . import __version__, commands, commands_draft
+from . import __version__, commands
+from .cli_draft import add_draft, add_narrate, add_templates
 from .errors import Cancelled, FoundationReportError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
     return run(_parser, sys.argv[1:] if arguments is None else arguments, (FoundationReportError,), (Cancelled,))
-
-
-class _Terminal(commands.Listener):
-    """Tells the user on standard error."""
-
-    def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,7 +40,8 @@ def _parser() -> argparse.ArgumentParser:
         add_json(added)
         return added
 
-    _add_draft(command)
+    add_draft(command)
+    add_narrate(command)
     check = command(
         "check",
         "judge every sentence: supported by the facts, contradicted, or not verifiable",
@@ -120,55 +115,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_case(diff)
     diff.add_argument("--against", type=Path, metavar="CASE", help="compare with another case instead")
     diff.set_defaults(run=lambda parsed: commands.diff(parsed.case, parsed.against))
+    add_templates(command)
     return parser
-
-
-def _add_draft(command: Callable[[str, str, str | None], argparse.ArgumentParser]) -> None:
-    draft = command(
-        "draft",
-        "measure segments, draft a report from what was measured, and check it",
-        "%(prog)s --volume FILE --segmentation FILE.seg.nrrd [--template NAME] --out CASE [more options]",
-    )
-    draft.add_argument(
-        "--volume", type=Path, required=True, help="NRRD, NIfTI or MetaImage file, or a folder or zip with DICOM images"
-    )
-    draft.add_argument("--segmentation", type=Path, required=True, metavar="FILE.seg.nrrd", help="what was drawn on it")
-    draft.add_argument("--out", type=Path, required=True, metavar="CASE", help="a new folder for the case")
-    draft.add_argument(
-        "--template", default="generic", metavar="NAME", help="see `templates list`, or a file (default: generic)"
-    )
-    draft.add_argument("--language", default="en", metavar="CODE", help="of the draft (default: en)")
-    draft.add_argument("--prior", type=Path, metavar="FILE", help="an earlier study's volume, to compare with")
-    draft.add_argument("--prior-segmentation", type=Path, metavar="FILE.seg.nrrd", help="what was drawn on that")
-    draft.add_argument("--context", type=Path, metavar="FHIR.json", help="a FHIR R4 bundle: age, indication, labs")
-    draft.add_argument(
-        "--answer",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="what a category rule asks for (density=solid)",
-    )
-    draft.add_argument("--series", metavar="N", help="of several DICOM series the one to read: number or UID")
-    draft.add_argument("--prior-series", metavar="N", help="the same for the earlier study")
-    draft.add_argument("--modality", choices=("CT", "MR", "PT", "US"), help="where the file does not say")
-    draft.add_argument(
-        "--nonfinite", choices=("error", "minimum"), default="error", help="voxels without a value: refuse, or fill"
-    )
-    draft.set_defaults(run=lambda parsed: _draft(parsed, draft))
-
-    templates = command("templates", "list, show or import report templates", None)
-    actions = templates.add_subparsers(required=True, metavar="ACTION")
-    listed = actions.add_parser("list", help="the shipped templates")
-    listed.set_defaults(run=lambda parsed: commands_draft.list_templates())
-    shown = actions.add_parser("show", help="print one template, checked against the schema")
-    shown.add_argument("name", help="of a shipped template, or a file")
-    shown.set_defaults(run=lambda parsed: commands_draft.show_template(parsed.name))
-    imported = actions.add_parser("import", help="make a template of an MRRT HTML file")
-    imported.add_argument("file", type=Path, metavar="FILE.html")
-    imported.add_argument("--out", type=Path, required=True, metavar="FILE.json")
-    imported.set_defaults(run=lambda parsed: commands_draft.import_template(parsed.file, parsed.out))
-    for action in (listed, shown, imported):
-        add_json(action)
 
 
 def _add_case(parser: argparse.ArgumentParser) -> None:
@@ -189,26 +137,6 @@ def _user() -> str:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):
         return "unknown"
-
-
-def _draft(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> Report:
-    if (parsed.prior is None) != (parsed.prior_segmentation is None):
-        parser.error("an earlier study needs both --prior and --prior-segmentation")
-    prior = None
-    if parsed.prior is not None:
-        prior = commands_draft.Study(parsed.prior, parsed.prior_segmentation, parsed.prior_series)
-    job = commands_draft.DraftJob(
-        commands_draft.Study(parsed.volume, parsed.segmentation, parsed.series),
-        parsed.out,
-        parsed.template,
-        parsed.language,
-        prior,
-        parsed.context,
-        answers=parsed.answer,
-        modality=parsed.modality,
-        nonfinite=parsed.nonfinite,
-    )
-    return commands_draft.draft(job, _Terminal())
 
 
 def _check(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> Report:

@@ -25,13 +25,6 @@ from .state import banner, unresolved
 SOFTWARE = "FoundationReport"
 
 
-class Listener:
-    """Told what a command is doing; this one keeps it to itself."""
-
-    def say(self, text: str) -> None:
-        """A line for the user."""
-
-
 def check_text_file(facts_path: Path, text_path: Path, strict: bool) -> Result:
     """Judges every sentence of a text against a facts file."""
     from .check import check_text

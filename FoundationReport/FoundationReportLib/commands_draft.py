@@ -4,20 +4,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from FoundationSegLib.cli_base import Report as Result
+from FoundationSegLib.commands import Listener
 from FoundationSegLib.segmentation_io import SegmentationFile, read_segmentation
 from FoundationSegLib.volume import NonFinite, Volume
 
 from .case import Case, require_new
-from .commands import SOFTWARE, Listener, report_data
-from .model import ClinicalContext, Facts, Report
+from .commands import SOFTWARE, report_data
+from .errors import CaseError, EngineError
+from .model import ClinicalContext, Facts
 from .render import facts_table, report_text
+
+if TYPE_CHECKING:
+    from .engines import Engine
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,27 @@ class Study:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How files are read. `other_image`: the segments may have been drawn on another image in the same position."""
+
+    modality: str | None = None
+    nonfinite: NonFinite = "error"
+    other_image: bool = False
+
+
+@dataclass(frozen=True)
+class EngineJob:
+    """Which model to ask, and how; see `engines.hf_chat.Settings`."""
+
+    name: str
+    device: str = "auto"
+    slices: int | None = None
+    samples: int = 0
+    seed: int = 0
+    quantise: str = ""
+
+
+@dataclass(frozen=True)
 class DraftJob:
     """What `draft` was asked for. `answers`: for the rules, as "name=value"."""
 
@@ -39,11 +65,9 @@ class DraftJob:
     language: str = "en"
     prior: Study | None = None
     context: Path | None = None
-    engine: str | None = None
+    engine: EngineJob | None = None
     answers: Sequence[str] = ()
-    modality: str | None = None
-    nonfinite: NonFinite = "error"
-    engine_options: Mapping[str, Any] = field(default_factory=dict)
+    reading: Reading = Reading()
 
 
 def draft(job: DraftJob, listener: Listener) -> Result:
@@ -56,22 +80,28 @@ def draft(job: DraftJob, listener: Listener) -> Result:
     template = load_template(job.template)
     answers = parse_answers(job.answers)
     context = _context(job.context, listener)
+    engine = _engine(job.engine, listener) if job.engine is not None else None
     seconds: dict[str, float] = {}
     with _timed(seconds, "read"):
-        volume, segmentation = _read(job.study, job, listener)
-        prior = _read(job.prior, job, listener) if job.prior is not None else None
+        volume, segmentation = _read(job.study, job.reading, listener)
+        prior = _read(job.prior, job.reading, listener) if job.prior is not None else None
     listener.say("Measuring ...")
     with _timed(seconds, "measure"):
-        facts = _measured(volume, segmentation, prior)
+        facts = _measured(volume, segmentation, prior, job.reading)
     with _timed(seconds, "draft"):
         report = make_draft(facts, template, context=context, language_code=job.language, answers=answers)
     with _timed(seconds, "check"):
         report = report.check()
     details = {"template": f"{report.template} {report.template_version}", "language": report.language}
     with Case.create(job.out, report, SOFTWARE, details) as case:
-        if job.engine is not None:
-            with _timed(seconds, "narrative"):
-                _narrate(case, job, volume, segmentation, listener)
+        if engine is not None:
+            try:
+                with _timed(seconds, "narrative"):
+                    _narrate(case, engine, volume, segmentation, listener)
+            except EngineError as error:
+                raise EngineError(
+                    f"{error} The draft is in {job.out}; `narrate` asks a model about it again."
+                ) from error
         report, head = case.report, case.head
     for warning in report.facts.warnings:
         listener.say(f"Note: {warning}")
@@ -80,6 +110,27 @@ def draft(job: DraftJob, listener: Listener) -> Result:
     data |= {"seconds": {name: round(value, 3) for name, value in seconds.items()}}
     text = f"FACTS\n{facts_table(replace(report.facts, warnings=()))}\n\n{report_text(report)}\n\nCase: {job.out}"
     return Result(data, text)
+
+
+def narrate(folder: Path, study: Study, reading: Reading, job: EngineJob, listener: Listener) -> Result:
+    """Asks a model about a case that is there already; its sentences enter unverified, and are checked."""
+    engine = _engine(job, listener)
+    with Case.open(folder) as case:
+        volume, segmentation = _read(study, reading, listener)
+        if case.report.facts.study.get("fingerprint") not in (None, volume.fingerprint):
+            raise CaseError(f"{study.volume} is not the image that {folder} was measured on; give that one.")
+        _narrate(case, engine, volume, segmentation, listener)
+        return Result(report_data("narrate", case.report, case.head), report_text(case.report))
+
+
+def list_models() -> Result:
+    """The models that can be asked, the default first."""
+    from .engines import engine_cards
+
+    cards = [card for card in engine_cards() if card.family == "hf-chat"]
+    lines = [f"{card.name:<20} {card.licence:<28} {card.title}" for card in cards]
+    data = [{"name": card.name, "title": card.title, "licence": card.licence} for card in cards]
+    return Result({"command": "models", "models": data}, "\n".join(lines))
 
 
 def list_templates() -> Result:
@@ -122,20 +173,25 @@ def import_template(source: Path, out: Path) -> Result:
     return Result(data, text)
 
 
-def _read(study: Study, job: DraftJob, listener: Listener) -> tuple[Volume, SegmentationFile]:
+def _read(study: Study, reading: Reading, listener: Listener) -> tuple[Volume, SegmentationFile]:
     listener.say(f"Reading {study.volume} ...")
-    volume = Volume.read(study.volume, series=study.series, nonfinite=job.nonfinite)
+    volume = Volume.read(study.volume, series=study.series, nonfinite=reading.nonfinite)
     for warning in volume.warnings:
         listener.say(f"Note: {warning}")
-    if job.modality is not None:
-        volume = replace(volume, modality=job.modality)
+    if reading.modality is not None:
+        volume = replace(volume, modality=reading.modality)
     return volume, read_segmentation(study.segmentation)
 
 
-def _measured(volume: Volume, segmentation: SegmentationFile, prior: tuple[Volume, SegmentationFile] | None) -> Facts:
+def _measured(
+    volume: Volume,
+    segmentation: SegmentationFile,
+    prior: tuple[Volume, SegmentationFile] | None,
+    reading: Reading,
+) -> Facts:
     from .measure import measure
 
-    return measure(volume, segmentation, prior=prior)
+    return measure(volume, segmentation, prior=prior, other_image=reading.other_image)
 
 
 def _context(path: Path | None, listener: Listener) -> ClinicalContext | None:
@@ -149,13 +205,26 @@ def _context(path: Path | None, listener: Listener) -> ClinicalContext | None:
     return context
 
 
-def _narrate(case: Case, job: DraftJob, volume: Volume, segmentation: SegmentationFile, listener: Listener) -> None:
-    from .engines import load_engine
+def _engine(job: EngineJob, listener: Listener) -> Engine:
+    """The model's files are here when this returns; they are loaded when it is asked."""
+    from FoundationSegLib.hub.weights import Ask
 
-    report: Report = case.report
-    engine = load_engine(job.engine, **job.engine_options)
-    listener.say(f"Asking {job.engine} ...")
-    case.save(report.with_narrative(engine, volume, segmentation).check(), str(job.engine), "narrative")
+    from .engines import load_engine
+    from .engines.hf_chat import Settings
+
+    settings = Settings(device=job.device, slices=job.slices, samples=job.samples, seed=job.seed, quantise=job.quantise)
+    return load_engine(job.name, settings, Ask(listener.consent, listener.weights(job.name)))
+
+
+def _narrate(case: Case, engine: Engine, volume: Volume, segmentation: SegmentationFile, listener: Listener) -> None:
+    from .engines import with_narrative
+
+    listener.say(f"Asking {engine.name} ...")
+    merged = with_narrative(case.report, engine, volume, segmentation)
+    for note in merged.notes:
+        listener.say(f"Note: {note}")
+    # Of a model from a folder the card's name, never the path.
+    case.save(merged.report.check(), engine.name, "narrative", {"notes": list(merged.notes)})
 
 
 @contextmanager

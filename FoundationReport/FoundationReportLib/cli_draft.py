@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The part of the command line that makes reports: `foundation-report draft ...`, `narrate` and `templates ...`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from FoundationSegLib.cli_base import Report, add_json
+from FoundationSegLib.cli_models import add_accept
+from FoundationSegLib.terminal import Terminal
+
+from . import commands_draft
+from .commands_draft import DraftJob, EngineJob, Reading, Study
+
+Command = Callable[[str, str, str | None], argparse.ArgumentParser]
+
+
+def add_draft(command: Command) -> None:
+    """Adds the command `draft`."""
+    draft = command(
+        "draft",
+        "measure segments, draft a report from what was measured, and check it",
+        "%(prog)s --volume FILE --segmentation FILE.seg.nrrd [--template NAME] --out CASE [more options]",
+    )
+    _add_study(draft)
+    draft.add_argument("--out", type=Path, required=True, metavar="CASE", help="a new folder for the case")
+    draft.add_argument(
+        "--template", default="generic", metavar="NAME", help="see `templates list`, or a file (default: generic)"
+    )
+    draft.add_argument("--language", default="en", metavar="CODE", help="of the draft (default: en)")
+    draft.add_argument("--prior", type=Path, metavar="FILE", help="an earlier study's volume, to compare with")
+    draft.add_argument("--prior-segmentation", type=Path, metavar="FILE.seg.nrrd", help="what was drawn on that")
+    draft.add_argument("--prior-series", metavar="N", help="of several DICOM series of the earlier study, the one")
+    draft.add_argument("--context", type=Path, metavar="FHIR.json", help="a FHIR R4 bundle: age, indication, labs")
+    draft.add_argument(
+        "--answer",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what a category rule asks for and nobody can measure, such as density=solid",
+    )
+    draft.add_argument("--engine", metavar="MODEL", help="ask this vision-language model too (see `models`)")
+    _add_engine(draft)
+    draft.set_defaults(run=lambda parsed: _draft(parsed, draft))
+
+
+def add_narrate(command: Command) -> None:
+    """Adds the command `narrate`."""
+    narrate = command(
+        "narrate",
+        "ask a vision-language model what it would add to a case; its sentences enter as unverified",
+        "%(prog)s CASE --volume FILE --segmentation FILE.seg.nrrd --engine MODEL [more options]",
+    )
+    narrate.add_argument("case", type=Path, metavar="CASE")
+    _add_study(narrate)
+    narrate.add_argument("--engine", required=True, metavar="MODEL", help="see `models`; or a folder with a model")
+    _add_engine(narrate)
+    narrate.set_defaults(
+        run=lambda parsed: commands_draft.narrate(
+            parsed.case, _study(parsed), _reading(parsed), _engine(parsed), Terminal(parsed.accept_licence)
+        )
+    )
+    models = command("models", "list the models that can be asked", None)
+    models.set_defaults(run=lambda parsed: commands_draft.list_models())
+
+
+def add_templates(command: Command) -> None:
+    """Adds the command `templates` and its own commands."""
+    templates = command("templates", "list, show or import report templates", None)
+    actions = templates.add_subparsers(required=True, metavar="ACTION")
+    listed = actions.add_parser("list", help="the shipped templates")
+    listed.set_defaults(run=lambda parsed: commands_draft.list_templates())
+    shown = actions.add_parser("show", help="print one template, checked against the schema")
+    shown.add_argument("name", help="of a shipped template, or a file")
+    shown.set_defaults(run=lambda parsed: commands_draft.show_template(parsed.name))
+    imported = actions.add_parser("import", help="make a template of an MRRT HTML file")
+    imported.add_argument("file", type=Path, metavar="FILE.html")
+    imported.add_argument("--out", type=Path, required=True, metavar="FILE.json")
+    imported.set_defaults(run=lambda parsed: commands_draft.import_template(parsed.file, parsed.out))
+    for action in (listed, shown, imported):
+        add_json(action)
+
+
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--volume", type=Path, required=True, help="NRRD, NIfTI or MetaImage file, or a folder or zip with DICOM images"
+    )
+    parser.add_argument(
+        "--segmentation", type=Path, required=True, metavar="FILE.seg.nrrd", help="what was drawn on it"
+    )
+    parser.add_argument("--series", metavar="N", help="of several DICOM series the one to read: number or UID")
+    parser.add_argument("--modality", choices=("CT", "MR", "PT", "US"), help="where the file does not say")
+    parser.add_argument(
+        "--nonfinite", choices=("error", "minimum"), default="error", help="voxels without a value: refuse, or fill"
+    )
+    parser.add_argument(
+        "--other-image",
+        action="store_true",
+        help="the segments were drawn on another image of the patient in the same position (the CT of a PET)",
+    )
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    group.add_argument("--slices", type=int, metavar="N", help="shown at most (default: as many as fit)")
+    group.add_argument("--samples", type=int, default=0, metavar="K", help="further answers, to see whether they agree")
+    group.add_argument("--seed", type=int, default=0, help="of the samples (default: 0)")
+    group.add_argument("--quantise", choices=("int8", "int4"), help="less memory on a GPU, other numbers")
+    add_accept(group)  # type: ignore[arg-type]
+
+
+def _study(parsed: argparse.Namespace) -> Study:
+    return Study(parsed.volume, parsed.segmentation, parsed.series)
+
+
+def _reading(parsed: argparse.Namespace) -> Reading:
+    return Reading(parsed.modality, parsed.nonfinite, parsed.other_image)
+
+
+def _engine(parsed: argparse.Namespace) -> EngineJob:
+    return EngineJob(parsed.engine, parsed.device, parsed.slices, parsed.samples, parsed.seed, parsed.quantise or "")
+
+
+def _draft(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> Report:
+    if (parsed.prior is None) != (parsed.prior_segmentation is None):
+        parser.error("an earlier study needs both --prior and --prior-segmentation")
+    job = DraftJob(
+        study=_study(parsed),
+        out=parsed.out,
+        template=parsed.template,
+        language=parsed.language,
+        prior=Study(parsed.prior, parsed.prior_segmentation, parsed.prior_series) if parsed.prior is not None else None,
+        context=parsed.context,
+        engine=_engine(parsed) if parsed.engine is not None else None,
+        answers=parsed.answer,
+        reading=_reading(parsed),
+    )
+    return commands_draft.draft(job, Terminal(parsed.accept_licence))
