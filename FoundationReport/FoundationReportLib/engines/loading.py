@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -61,7 +63,7 @@ def load(card: ModelCard, snapshot: Snapshot, device: str = "auto", quantise: st
     import torch
     from transformers import AutoModelForImageTextToText
 
-    place = _device(device)
+    place = device_for(device)
     weights = sum(file.size_bytes for name, file in snapshot.files.items() if name.endswith(".safetensors"))
     dtype = torch.float32 if weights < _SMALL_BYTES else torch.bfloat16
     options: dict[str, Any] = {"dtype": dtype, "local_files_only": True, "trust_remote_code": False}
@@ -70,26 +72,35 @@ def load(card: ModelCard, snapshot: Snapshot, device: str = "auto", quantise: st
         options["device_map"] = {"": place}
     _require_memory(card, weights, place, quantise)
     try:
-        processor, tokenizer, image_processor = processors(snapshot.folder, kind)
-        model = AutoModelForImageTextToText.from_pretrained(snapshot.folder, use_safetensors=True, **options)
-        model = model.eval() if quantise else model.to(place).eval()
+        with quiet():
+            processor, tokenizer, image_processor = processors(snapshot.folder, kind)
+            model = AutoModelForImageTextToText.from_pretrained(snapshot.folder, use_safetensors=True, **options)
+            model = model.eval() if quantise else model.to(place).eval()
     except EngineError:
         raise
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":
             raise too_large(card.name, place) from error
-        if isinstance(error, ImportError):
-            raise EngineError(
-                f"The model {card.name} needs a package that is not installed ({error.name or 'see its page'}); install "
-                "it, or choose another model."
-            ) from error
-        raise EngineError(
-            f"The files of the model {card.name} do not fit together, or this version of transformers cannot read them "
-            f"({type(error).__name__}); download it anew, or choose another model."
-        ) from error
+        raise unreadable(card.name, error) from error
     name = f"{place} ({torch.cuda.get_device_name(place)})" if place.startswith("cuda") else place
     precision = quantise or str(dtype).removeprefix("torch.")
     return Loaded(model, processor, tokenizer, image_processor, kind, place, name, precision, dtype.itemsize)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers without progress bars and advice, for the length of a block: both are ours to give."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def model_kind(folder: Path, name: str) -> str:
@@ -158,7 +169,8 @@ def too_large(name: str, device: str, slices: int = 0) -> EngineError:
     )
 
 
-def _device(asked: str) -> str:
+def device_for(asked: str) -> str:
+    """"auto" resolved, anything else checked. Raises EngineError."""
     import torch
 
     if asked == "auto":
@@ -173,6 +185,19 @@ def _device(asked: str) -> str:
     if not there.get(kind, False):
         raise EngineError(f'The device "{asked}" is not there, or this PyTorch cannot use it; choose cpu.')
     return asked
+
+
+def unreadable(name: str, error: Exception) -> EngineError:
+    """The answer to files that transformers cannot make a model of; what the library said is not repeated."""
+    if isinstance(error, ImportError):
+        return EngineError(
+            f"The model {name} needs a package that is not installed ({error.name or 'see its page'}); install it, or "
+            "choose another model."
+        )
+    return EngineError(
+        f"The files of the model {name} do not fit together, or this version of transformers cannot read them "
+        f"({type(error).__name__}); download it anew, or choose another model."
+    )
 
 
 def _require_memory(card: ModelCard, weights: int, device: str, quantise: str) -> None:
