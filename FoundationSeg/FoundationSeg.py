@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import logging
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import slicer
@@ -14,6 +14,9 @@ import vtk
 from FoundationSegLib import mrml
 from FoundationSegLib.catalogue import model_card
 from FoundationSegLib.errors import FoundationSegError, PromptError
+from FoundationSegLib.panel.sample_data import registerSampleData
+from FoundationSegLib.panel.segment_editor import findOpenEditor
+from FoundationSegLib.scene.parameters import FoundationSegParameters
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -28,11 +31,11 @@ if TYPE_CHECKING:
     from FoundationSegLib.predictor import CancelToken
     from FoundationSegLib.prompts import Prompt
     from FoundationSegLib.region import Box3
+    from FoundationSegLib.scene.live import LiveSegmentation
     from FoundationSegLib.session import Result, SegmentationSession
+    from FoundationSegLib.worker import WorkerSettings
 
 MODEL = "compact"
-# Without this the model cannot run; where it is missing, everything in Resources/requirements.txt is installed.
-REQUIRED_PACKAGE = "onnxruntime"
 
 PromptSource = Any  # a markups node, or (markups node, positive)
 
@@ -47,258 +50,120 @@ class FoundationSeg(ScriptedLoadableModule):
         self.parent.dependencies = []
         self.parent.contributors = ["FoundationSeg contributors"]
         self.parent.helpText = _(
-            "Segment any structure of a 3-D image by pointing at it: put points, a box or a curve on it and press "
-            "Apply. Everything runs on this computer. Not for clinical use."
+            "Segment any structure of a 3-D image by pointing at it. Choose a volume, press New segment, take a tool and "
+            "click on the structure: the segment appears at once. Click on what is missing, or with the other sign beside "
+            "the structure where the segment is too large; a box, a scribble or a lasso says more at a time. "
+            "<br><br>Keys: P point, O box, S scribble, L lasso, X other sign, N new segment, Esc puts the tool away. "
+            "<br><br>Everything runs on this computer, and no image leaves it. Sample volumes are in Sample Data under "
+            "FoundationSeg; the README of the extension has a tutorial. Research software: not for clinical use."
         )
         self.parent.acknowledgementText = _(
             "FoundationSeg builds on 3D Slicer and ONNX Runtime; each model's card names its origin and its licence."
         )
-
-
-class _NodeReference:
-    """A node of the scene that a parameter node refers to, as a typed attribute."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._role = name
-
-    def __get__(self, instance: FoundationSegParameters, owner: type) -> Any:
-        return instance.node.GetNodeReference(self._role)
-
-    def __set__(self, instance: FoundationSegParameters, node: Any) -> None:
-        instance.node.SetNodeReferenceID(self._role, node.GetID() if node is not None else None)
-
-
-class FoundationSegParameters:
-    """What a user chose, kept in a vtkMRMLScriptedModuleNode, so that the scene saves and restores it."""
-
-    volume = _NodeReference()
-    positivePoints = _NodeReference()
-    negativePoints = _NodeReference()
-    box = _NodeReference()
-    curve = _NodeReference()
-    segmentation = _NodeReference()
-
-    def __init__(self, node: Any) -> None:
-        self.node = node
-
-    @property
-    def segmentName(self) -> str:
-        """Name of the segment to make or to refine."""
-        return self.node.GetParameter("segmentName") or ""
-
-    @segmentName.setter
-    def segmentName(self, name: str) -> None:
-        self.node.SetParameter("segmentName", name)
-
-    def promptSources(self) -> list[tuple[Any, bool]]:
-        """The chosen markups nodes, each with the sign of its points."""
-        signed = ((self.positivePoints, True), (self.negativePoints, False), (self.box, True), (self.curve, True))
-        return [(node, positive) for node, positive in signed if node is not None]
-
-    def missing(self) -> str:
-        """What is still to be chosen before the model can run, as a sentence; empty when nothing is."""
-        if self.volume is None:
-            return _("Choose a volume.")
-        if not self.promptSources():
-            return _("Choose at least one prompt: points, a box or a curve.")
-        if not self.segmentName.strip():
-            return _("Name the segment.")
-        return ""
-
-
-# The panel's node selectors and the parameters that they show.
-SELECTORS = {
-    "volumeSelector": "volume",
-    "positivePointsSelector": "positivePoints",
-    "negativePointsSelector": "negativePoints",
-    "boxSelector": "box",
-    "curveSelector": "curve",
-    "segmentationSelector": "segmentation",
-}
+        # The Sample Data module is there only when the application has started up.
+        slicer.app.connect("startupCompleted()", registerSampleData)
 
 
 class FoundationSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel. It shows and changes FoundationSegParameters, and hands them to FoundationSegLogic."""
+    """The panel: it puts its parts together and follows the application; the work is done by LiveSegmentation."""
 
     def __init__(self, parent: Any = None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.logic: Any = None  # FoundationSegLogic, from setup on
-        self._parameters: FoundationSegParameters | None = None
-        self._segmentation: Any = None  # the vtkSegmentation whose segments the panel lists
+        self.live: Any = None  # LiveSegmentation
         self._entered = False
-        self._updating = False
 
     def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
+        # Qt is only there when a panel is made: the logic serves scripts without it.
+        from FoundationSegLib.panel.first_run import FirstRun
+        from FoundationSegLib.panel.live_panel import LivePanel
+        from FoundationSegLib.panel.model_list import ModelList
+        from FoundationSegLib.panel.prompt_tools import PromptTools
+        from FoundationSegLib.panel.worker_settings import workerSettings
+
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/FoundationSeg.ui"))
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
-        self.ui.segmentSelector.lineEdit().placeholderText = _("Name of a new segment")
         self.logic = FoundationSegLogic()
-
-        for name in SELECTORS:
-            getattr(self.ui, name).connect("currentNodeChanged(vtkMRMLNode*)", self._onSelection)
-        self.ui.segmentSelector.connect("editTextChanged(QString)", self._onSelection)
-        self.ui.applyButton.connect("clicked(bool)", self.onApplyButton)
-        self.ui.installButton.connect("clicked(bool)", self.onInstallButton)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
+        self.live = self.logic.live(workerSettings())
+        self.panel = LivePanel(self.ui, self.live)
+        self.tools = PromptTools(self.ui.toolsContainer, self.live)
+        self.firstRun = FirstRun(self.ui.firstRunContainer, self.onPackagesReady)
+        self.models = ModelList(self.ui.modelContainer, self.onModelChosen, ensure=self.firstRun.ensure)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
-        self._showModel()
-        self.initializeParameterNode()
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndClose)
+        self.showModel()
 
     def cleanup(self) -> None:
-        """Called when the application closes and the module widget is destroyed."""
-        self._setParameters(None)
+        """Called when the application closes and the module widget is destroyed, and by Reload."""
         self.removeObservers()
+        if self.live is not None:
+            self.tools.close()
+            self.models.cleanup()
+            self.firstRun.cleanup()
+            self.panel.close()
+            self.live = None
         if self.logic is not None:
             self.logic.cleanup()
 
     def enter(self) -> None:
         """Called each time the user opens this module."""
         self._entered = True
-        self._showModel()
-        self.initializeParameterNode()
+        self.panel.ready = self.firstRun.check()
+        self.models.refresh()
+        self.chooseVolume()
+        self.panel.enter()
+        self.tools.enter()
+        if self.panel.ready and not slicer.app.testingEnabled():
+            self.live.warm()
 
     def exit(self) -> None:
-        """Called each time the user opens a different module."""
+        """Called each time the user opens a different module; a prediction that is under way goes on."""
         self._entered = False
-        self._setParameters(None)
+        self.tools.exit()
+        self.panel.exit()
 
-    def onSceneStartClose(self, caller: Any, event: Any) -> None:
-        self._setParameters(None)
+    def chooseVolume(self) -> None:
+        """The first volume is chosen where none is, to save a click."""
+        if self.live.volumeNode is None:
+            volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+            images = [node for node in volumes if not node.IsA("vtkMRMLLabelMapVolumeNode")]
+            if images:
+                self.live.setVolume(images[0])
 
     def onSceneEndClose(self, caller: Any, event: Any) -> None:
+        """The scene is another one."""
         if self._entered:
-            self.initializeParameterNode()
+            self.chooseVolume()
+        self.showModel()
+        self.panel.showChoices()
 
-    def initializeParameterNode(self) -> None:
-        """Show the scene's choices; the first volume is chosen where none is, to save a few clicks."""
-        parameters = self.logic.getParameters()
-        if parameters.volume is None:
-            parameters.volume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-        self._setParameters(parameters)
+    def onPackagesReady(self, need: str) -> None:
+        """What was missing is installed."""
+        self.panel.ready = self.firstRun.check()
+        self.panel.showChoices()
 
-    def onApplyButton(self) -> None:
-        if self._parameters is None:
-            return
-        self._showStatus(_("Segmenting..."))
-        slicer.app.processEvents()
-        with slicer.util.WaitCursor():
-            try:
-                result = self.logic.apply(self._parameters)
-            except FoundationSegError as error:
-                self._showStatus(str(error), isError=True)
-                return
-            except Exception:
-                logging.exception("FoundationSeg could not segment")
-                self._showStatus(_("Something went wrong here; the application log has the details."), isError=True)
-                return
-        lines = [
-            _("{segment}: {volume:.1f} mL in {seconds:.1f} s").format(
-                segment=result.segment, volume=result.volume_ml, seconds=sum(result.timings.values())
-            ),
-            *result.warnings,
-        ]
-        self._showStatus("\n".join(lines))
-
-    def onInstallButton(self) -> None:
-        """Install what is missing, with the user's consent, and never while tests run."""
-        if slicer.app.testingEnabled():
-            self._showStatus(_("Packages are not installed while tests run."), isError=True)
-            return
+    def onModelChosen(self, name: str, checkpoint: Path | None) -> None:
+        """The user has chosen a model that can be used at once."""
         try:
-            installRequirements(self.resourcePath("requirements.txt"))
-        except Exception as error:
-            logging.exception("FoundationSeg could not install its Python packages")
-            self._showStatus(_("The Python packages could not be installed: {error}").format(error=error), isError=True)
-        self._showModel()
-        self._updateApply()
-
-    # --- parameters <-> widgets
-
-    def _setParameters(self, parameters: FoundationSegParameters | None) -> None:
-        if self._parameters is not None:
-            self.removeObserver(self._parameters.node, vtk.vtkCommand.ModifiedEvent, self._updateWidgets)
-        self._parameters = parameters
-        if parameters is not None:
-            self.addObserver(parameters.node, vtk.vtkCommand.ModifiedEvent, self._updateWidgets)
-        self._updateWidgets()
-
-    def _onSelection(self) -> None:
-        if self._updating or self._parameters is None:
-            return
-        modifying = self._parameters.node.StartModify()
-        for name, parameter in SELECTORS.items():
-            setattr(self._parameters, parameter, getattr(self.ui, name).currentNode())
-        self._parameters.segmentName = self.ui.segmentSelector.currentText
-        self._parameters.node.EndModify(modifying)
-
-    def _updateWidgets(self, caller: Any = None, event: Any = None) -> None:
-        if self._updating:
-            return
-        self._updating = True
-        try:
-            self._observeSegments()
-            if self._parameters is not None:
-                for name, parameter in SELECTORS.items():
-                    getattr(self.ui, name).setCurrentNode(getattr(self._parameters, parameter))
-                self._listSegments(self._parameters)
-        finally:
-            self._updating = False
-        self._updateApply()
-
-    def _observeSegments(self) -> None:
-        node = self._parameters.segmentation if self._parameters is not None else None
-        segmentation = node.GetSegmentation() if node is not None else None
-        if segmentation is self._segmentation:
-            return
-        kind = slicer.vtkSegmentation
-        for event in (kind.SegmentAdded, kind.SegmentRemoved, kind.SegmentModified):
-            if self._segmentation is not None:
-                self.removeObserver(self._segmentation, event, self._updateWidgets)
-            if segmentation is not None:
-                self.addObserver(segmentation, event, self._updateWidgets)
-        self._segmentation = segmentation
-
-    def _listSegments(self, parameters: FoundationSegParameters) -> None:
-        selector = self.ui.segmentSelector
-        names = mrml.segmentNames(parameters.segmentation)
-        if names != [selector.itemText(n) for n in range(selector.count)]:
-            selector.clear()
-            selector.addItems(names)
-        if selector.currentText != parameters.segmentName:
-            selector.setEditText(parameters.segmentName)
-
-    def _updateApply(self) -> None:
-        if self._parameters is None:
-            reason = _("No scene is open.")
-        elif not requirementsMet():
-            reason = _("Install the missing Python packages first.")
-        else:
-            reason = self._parameters.missing()
-        self.ui.applyButton.enabled = not reason
-        self.ui.applyButton.toolTip = reason or _("Segment what the prompts point at.")
-
-    def _showModel(self) -> None:
-        self.ui.installButton.visible = not requirementsMet()
-        if not requirementsMet():
-            self.ui.modelLabel.text = _("The Python package {name} is missing.").format(name=REQUIRED_PACKAGE)
-            return
-        try:
-            card = model_card(MODEL)
+            self.live.setModel(name, checkpoint)
         except FoundationSegError as error:
-            self.ui.modelLabel.text = str(error)
-            return
-        self.ui.modelLabel.text = _("{title}, revision {revision}; comes with this extension.").format(
-            title=card.title, revision=card.revision
-        )
-        self.ui.modelLabel.toolTip = card.description
+            self.panel.showMessage(str(error), isError=True)
+        self.showModel()
 
-    def _showStatus(self, text: str, isError: bool = False) -> None:
-        self.ui.statusLabel.text = text
-        self.ui.statusLabel.setStyleSheet("color: #d03030;" if isError else "")
+    def showModel(self) -> None:
+        """Show which model the scene has chosen, and offer the prompts that it takes."""
+        choice = self.live.choice
+        try:
+            card = model_card(choice.name)
+        except FoundationSegError:
+            self.tools.setPromptKinds(None)
+        else:
+            self.tools.setPromptKinds(card.prompts, card.title)
+            self.models.setChosen(choice.name, choice.checkpoint)
 
 
 class FoundationSegLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
@@ -317,46 +182,34 @@ class FoundationSegLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         ScriptedLoadableModuleLogic.__init__(self)
         VTKObservationMixin.__init__(self)
         self._sessions: dict[tuple[Any, ...], SegmentationSession] = {}
+        self._live: LiveSegmentation | None = None
         self._writers: dict[str, mrml.SegmentWriter] = {}
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self._onNodeRemoved)
 
     def cleanup(self) -> None:
         """Free the sessions' memory and leave nothing in the scene."""
         self.removeObservers()
+        if self._live is not None:
+            self._live.close()
+            self._live = None
         self._sessions.clear()
         for writer in self._writers.values():
             writer.close()
         self._writers.clear()
 
     def getParameters(self) -> FoundationSegParameters:
+        """What the scene says is chosen."""
         return FoundationSegParameters(self.getParameterNode())
 
-    def apply(self, parameters: FoundationSegParameters) -> Result:
-        """Run what the parameters say; makes the segmentation and the segment where they do not exist yet.
+    def live(self, settings: WorkerSettings | None = None) -> LiveSegmentation:
+        """What a panel works with: results follow the markups of the scene, made in a worker process."""
+        from FoundationSegLib.expectation import default_path
+        from FoundationSegLib.scene.live import LiveSegmentation
 
-        Raises:
-            FoundationSegError: what was wrong and what to do, as one sentence; nothing was changed.
-        """
-        problem = parameters.missing()
-        if problem:
-            raise PromptError(problem)
-        node = parameters.segmentation
-        created = None
-        if node is None:
-            node = created = mrml.createSegmentation(parameters.volume)
-        name = parameters.segmentName.strip()
-        segmentId = mrml.segmentIdByName(node, name)
-        added = "" if segmentId else mrml.addSegment(node, name)
-        try:
-            result = self.segment(parameters.volume, parameters.promptSources(), node, segmentId or added)
-        except BaseException:
-            if added:
-                node.GetSegmentation().RemoveSegment(added)
-            if created is not None:
-                slicer.mrmlScene.RemoveNode(created)
-            raise
-        parameters.segmentation = node
-        return result
+        if self._live is None:
+            parameters = self.getParameters()
+            self._live = LiveSegmentation(parameters, settings, findEditor=findOpenEditor, timings=default_path())
+        return self._live
 
     def segment(
         self,
@@ -403,13 +256,14 @@ class FoundationSegLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         box = _union(cleared.box, result.box) if cleared is not None else result.box
         result = dataclasses.replace(result, segment=name, box=box)
 
+        editor = findOpenEditor(segmentationNode)
         self._writer(segmentationNode).commit(
             segmentId,
             volumeNode,
             session.mask(key),
             result.box,
             tags=session.tags(key),
-            saveStateForUndo=_openSegmentEditor(segmentationNode),
+            saveStateForUndo=None if editor is None else editor.saveStateForUndo,
         )
         return result
 
@@ -462,27 +316,6 @@ class FoundationSegLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             del self._sessions[key]
 
 
-def requirementsMet() -> bool:
-    """Whether the embedded model can run. Looks, but does not import."""
-    return importlib.util.find_spec(REQUIRED_PACKAGE) is not None
-
-
-def installRequirements(path: str) -> None:
-    """Install the packages that a requirements file names, if the user agrees. Main thread only."""
-    try:
-        from slicer import packaging
-    except ImportError:  # 3D Slicer before 5.12
-        with open(path, encoding="utf-8") as file:
-            lines = [line.strip() for line in file]
-        requirements = [line for line in lines if line and not line.startswith("#")]
-        question = _("FoundationSeg needs these Python packages: {names}. Install them now?")
-        if slicer.util.confirmOkCancelDisplay(question.format(names=", ".join(requirements))):
-            slicer.util.pip_install(requirements)
-    else:
-        packaging.pip_ensure(packaging.load_requirements(path), requester="FoundationSeg")
-    importlib.invalidate_caches()
-
-
 def _promptsFromSources(sources: Iterable[PromptSource]) -> list[Prompt]:
     prompts: list[Prompt] = []
     for source in sources:
@@ -499,16 +332,6 @@ def _union(a: Box3, b: Box3) -> Box3:
         return b if a[0] == slice(0, 0) else a
     k, j, i = (slice(min(x.start, y.start), max(x.stop, y.stop)) for x, y in zip(a, b, strict=True))
     return k, j, i
-
-
-def _openSegmentEditor(segmentationNode: Any) -> Callable[[], None] | None:
-    """How to put a step into the undo history of the Segment Editor, where that is open on the segmentation."""
-    widget = getattr(slicer.modules, "SegmentEditorWidget", None)
-    editor = widget.editor if widget is not None else None
-    if editor is None or editor.segmentationNode() is not segmentationNode:
-        return None
-    save: Callable[[], None] = editor.saveStateForUndo
-    return save
 
 
 class FoundationSegTest(ScriptedLoadableModuleTest):

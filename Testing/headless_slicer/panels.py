@@ -24,6 +24,8 @@ from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 from PySide6.QtCore import Property, Qt, Signal
 from PySide6.QtWidgets import QComboBox, QSizePolicy, QVBoxLayout, QWidget
 
+from .segments_table import qMRMLSegmentsTableView
+
 # --- PythonQt's manners -----------------------------------------------------------------------------------------------
 
 
@@ -89,9 +91,10 @@ class qMRMLWidget(QWidget):
 
 
 class ctkCollapsibleButton(QWidget):
-    """A titled section. It cannot be folded here: a panel has to be legible when everything is open."""
+    """A titled section; folded, it hides what is in it."""
 
     HEADER = 24
+    contentsCollapsed = Signal(bool)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -100,13 +103,34 @@ class ctkCollapsibleButton(QWidget):
         self.setContentsMargins(0, self.HEADER, 0, 0)
 
     text = Property(str, lambda self: self._text, lambda self, value: setattr(self, "_text", value))
-    collapsed = Property(bool, lambda self: self._collapsed, lambda self, value: setattr(self, "_collapsed", value))
+    collapsed = Property(bool, lambda self: self._collapsed, lambda self, value: self.setCollapsed(value))
+
+    def setCollapsed(self, collapsed: bool) -> None:
+        changed, self._collapsed = collapsed != self._collapsed, collapsed
+        self._fold()
+        if changed:
+            self.contentsCollapsed.emit(collapsed)
+
+    def _fold(self) -> None:
+        self.setMaximumHeight(self.HEADER if self._collapsed else 16777215)
+        for child in self.children():
+            if isinstance(child, QWidget):
+                child.setVisible(not self._collapsed)
+
+    def showEvent(self, event: QtGui.QShowEvent) -> None:
+        if self._collapsed:  # a .ui file sets the property before it adds what is in the section
+            self._fold()
+
+    def mousePressEvent(self, event: QtGui.QMouseEvent) -> None:
+        if event.position().y() < self.HEADER:
+            self.setCollapsed(not self._collapsed)
 
     def paintEvent(self, event: QtGui.QPaintEvent) -> None:
         painter = QtGui.QPainter(self)
         header = QtCore.QRect(0, 0, self.size.width(), self.HEADER)  # type: ignore[attr-defined]  # a property by now
         painter.fillRect(header, QtGui.QPalette().mid())
-        painter.drawText(header.adjusted(8, 0, -8, 0), Qt.AlignmentFlag.AlignVCenter, "▾ " + self._text)
+        sign = "▸ " if self._collapsed else "▾ "
+        painter.drawText(header.adjusted(8, 0, -8, 0), Qt.AlignmentFlag.AlignVCenter, sign + self._text)
 
 
 def _option(name: str, kind: Any, default: Any) -> Property:
@@ -197,7 +221,7 @@ class qMRMLNodeComboBox(QWidget):
         self.setCurrentNode(self._node if self._node in nodes else nodes[0] if nodes else None)
 
 
-STAND_INS: tuple[type, ...] = (qMRMLWidget, ctkCollapsibleButton, qMRMLNodeComboBox)
+STAND_INS: tuple[type, ...] = (qMRMLWidget, ctkCollapsibleButton, qMRMLNodeComboBox, qMRMLSegmentsTableView)
 
 
 # --- .ui files --------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import slicer
 POINT, BOX, SCRIBBLE, LASSO = "P", "O", "S", "L"
 OTHER_SIGN = "X"
 NEW_SEGMENT = "N"
+UNDO, REDO = "Ctrl+Z", "Ctrl+Y"
 PUT_AWAY = "Esc"
 
 

@@ -12,7 +12,7 @@ import worker_case
 from scene_case import SceneTestCase, slicer, vtk  # first: it completes what the scene layer needs
 
 # isort: split
-from FoundationSegLib import mrml
+from FoundationSegLib import SegmentationSession, mrml
 from FoundationSegLib.scene.live import LiveSegmentation, State
 from FoundationSegLib.scene.parameters import parametersOf
 
@@ -80,6 +80,12 @@ class LiveTestCase(SceneTestCase):
 
     def rounds(self) -> Any:
         return mrml.promptRounds(self.node, self.live.segmentId)
+
+    def engineMask(self) -> np.ndarray:
+        """What the engine makes of the rounds that are stored with the segment, without scene and worker."""
+        session = SegmentationSession(mrml.volumeFromNode(self.volume), worker_case.good("cpu"))
+        session.replay("expected", self.rounds())
+        return session.mask("expected")
 
     def paint(self, mask: np.ndarray, segmentId: str = "") -> None:
         """A manual edit by Slicer's own logic, in the history that the panel uses."""

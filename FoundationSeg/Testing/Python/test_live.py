@@ -17,7 +17,7 @@ class PromptsTest(LiveTestCase):
     def test_a_click_makes_segmentation_segment_and_result(self) -> None:
         self.assertIsNone(self.node)
         self.click(ON)
-        self.assertEqual(self.mask().sum(), self.mask()[6:14, 8:22, 8:20].sum())
+        np.testing.assert_array_equal(self.mask(), self.engineMask())
         self.assertGreater(self.voxels(), 1000)
         self.assertEqual(len(self.rounds()), 1)
         self.assertEqual(mrml.provenance(self.node, self.live.segmentId)["model"], "compact")
@@ -98,7 +98,7 @@ class PromptsTest(LiveTestCase):
     def test_prompts_outside_are_answered_with_a_sentence(self) -> None:
         key = self.click((-40, 0, 0))
         self.assertTrue(self.live.status.isError)
-        self.assertEqual(self.live.status.message.count("."), 1)
+        self.assertRegex(self.live.status.message, r"^[A-Z][^\n]*outside[^\n]*\.$")
         self.live.removePrompt(key)
         self.click(ON)
         self.ready()
@@ -168,7 +168,7 @@ class HistoryTest(LiveTestCase):
         drawn[7:13, 9:21, 9:19] = True
         self.paint(drawn)
         self.click(CORNER, positive=False)
-        self.assertTrue(0 < self.voxels() < drawn.sum())
+        self.assertTrue(0 < self.voxels() < drawn.sum(), (self.live.status, self.voxels(), drawn.sum(), [type(r[0]) for r in self.rounds()]))
 
 
 class ReplayTest(LiveTestCase):
