@@ -111,7 +111,8 @@ def _write_category(pen: Pen, each: Rule, fact: Fact) -> None:
     words = pen.language
     subject = pen.facts.subject(fact.subject)
     outcome = _outcome_words(each, str(fact.value), words.code)
-    the, of, facts = "", "", []
+    the, of = "", ""
+    facts: list[Fact] = []
     if subject.kind in (Kind.LESION, Kind.NODE):
         the, facts = named(pen, subject)
         size, _ = size_of(pen, subject)

@@ -22,9 +22,11 @@ def write_organ(pen: Pen, item: Mapping[str, Any]) -> None:
     words = pen.language
     silent: list[Subject] = []
     asked = []
+    sides = (item["side"], Side.BOTH) if "side" in item else tuple(Side)
     for organ in item["organs"]:
-        organs = pen.by_side(s for s in pen.subjects([Kind.ORGAN]) if s.organ == organ)
-        findings = [s for s in pen.subjects(FINDINGS) if s.organ == organ and s.kind != Kind.NODE]
+        own = [s for s in pen.subjects([Kind.ORGAN, *FINDINGS]) if s.organ == organ and s.side in sides]
+        organs = pen.by_side(s for s in own if s.kind == Kind.ORGAN)
+        findings = [s for s in own if s.kind not in (Kind.ORGAN, Kind.NODE)]
         if not organs and not findings:
             continue
         _write_one(pen, organs, findings, item.get("quantities", ()), item.get("details"))
@@ -35,11 +37,13 @@ def write_organ(pen: Pen, item: Mapping[str, Any]) -> None:
             asked.append(
                 further if any(_is_current_lesion(pen, s) for s in findings) else label_of(item, "lesions", words)
             )
-    own = {subject.id for subject in pen.facts.subjects if subject.organ in item["organs"]}
-    if not any(_says_something(pen, subject_id) for subject_id in own):
-        pen.ask(label_of(item, "label", words))
+    members = [s for s in pen.facts.subjects if s.organ in item["organs"] and s.side in sides]
+    if not any(_says_something(pen, subject.id) for subject in members):
+        pen.ask(label_of(item, "label", words), [pen.coverage(s) for s in members if s.kind == Kind.ORGAN])
         return
-    for label in (*(_label(pen, subject) for subject in silent), *asked):
+    for subject in silent:
+        pen.ask(_label(pen, subject), [pen.coverage(subject)])
+    for label in asked:
         pen.ask(label)
 
 
@@ -89,7 +93,8 @@ def write_other(pen: Pen) -> None:
         if fact.quantity == "presence" and fact.value == "searched_not_found":
             _write_absence(pen, [fact])
     if silent:
-        pen.ask(pen.language.data["join"]["comma"].join(_labels(pen, silent)))
+        label = pen.language.data["join"]["comma"].join(_labels(pen, silent))
+        pen.ask(label, [pen.coverage(subject) for subject in silent])
 
 
 def _write_one(

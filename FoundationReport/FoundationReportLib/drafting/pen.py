@@ -46,11 +46,11 @@ class Pen:
         ids = tuple(dict.fromkeys(fact.id for fact in facts if fact is not None))
         self.lines.append(Line(self.section, text, ids))
 
-    def ask(self, label: str) -> None:
-        """A field to be filled."""
+    def ask(self, label: str, facts: Iterable[Fact | None] = ()) -> None:
+        """A field to be filled, once; facts such as that an organ is in view and was not assessed."""
         text = self.language.part("not_assessed", label=capital(label))
         if text not in (line.text for line in self.lines if line.section == self.section):
-            self.lines.append(Line(self.section, text, placeholder=True))
+            self.ask_text(text, dict.fromkeys(fact.id for fact in facts if fact is not None))
 
     def ask_text(self, text: str, facts: Iterable[str] = ()) -> None:
         """A field to be filled, with its own words."""
