@@ -15,6 +15,8 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from .files import CoreIOManager
+
 
 class Signals:
     """PythonQt's string form of connections, keyed by the signal's name: ``connect("name(types)", slot)``."""
@@ -49,6 +51,9 @@ class Application(Signals):
 
     def moduleManager(self) -> Signals:
         return self._moduleManager
+
+    def coreIOManager(self) -> CoreIOManager:
+        return CoreIOManager()
 
     def layoutManager(self) -> Any:
         """None, as without a main window, unless a test has put one into `layout`."""
