@@ -69,25 +69,33 @@ class Case:
         }
 
 
+def use_hub(hub: Hub, home: Path, cache: Path, token: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Points huggingface_hub and FoundationSegLib at a Hub on loopback and at folders of a test."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(token))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("FOUNDATIONSEG_HOME", str(home))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+
+
 def hub_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Case]:
     """Serves the Hub and points huggingface_hub and FoundationSegLib at it and at folders of the test."""
-    constants = pytest.importorskip("huggingface_hub.constants")
+    pytest.importorskip("huggingface_hub")
     pytest.importorskip("torch")
     with serve() as hub:
         hub.files[TINY] = checkpoint()
         case = Case(hub, tmp_path / "home", tmp_path / "cache", write_cards(tmp_path / "cards"), [])
-        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
-        template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(case.cache))
-        monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1)
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setenv("FOUNDATIONSEG_HOME", str(case.home))
+        use_hub(hub, case.home, case.cache, tmp_path / "token", monkeypatch)
         monkeypatch.setattr(catalogue, "_loaded", {})  # what another test has loaded takes no memory anew
-        monkeypatch.delenv("HF_TOKEN", raising=False)
         install(case.cards, monkeypatch.setattr)
         yield case
 
 
-__all__ = ["CARD", "TINY", "Case", "checkpoint", "hub_case", "make_state", "write_cards"]
+__all__ = ["CARD", "TINY", "Case", "checkpoint", "hub_case", "make_state", "use_hub", "write_cards"]
