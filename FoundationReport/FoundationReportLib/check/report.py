@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cross-check of sentences, texts and reports: verdicts, contradictions between sentences, facts left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from ..model import Fact, Facts, Judgement, Kind, Report, Verdict
+from .claims import Claim, Reading, Site, understand
+from .compare import Outcome, contradicted, no_prior, supported, unverifiable, worst
+from .judge import judge
+from .reader import Mention, read
+from .sentences import Sentence, split
+from .study import check_categories, check_modality, check_technique
+from .world import Match, Thing, World, world_of
+
+
+class TextCheck(NamedTuple):
+    """`statements`: each sentence with its judgement, in order; `omitted`: ids of facts that no sentence tells."""
+
+    statements: list[tuple[str, Judgement]]
+    omitted: tuple[str, ...]
+
+
+@dataclass
+class Checked:
+    """A sentence that was checked: its outcome, claims, and the things it spoke of."""
+
+    text: str
+    outcome: Outcome
+    claims: list[Claim] = field(default_factory=list)
+    things: list[Thing] = field(default_factory=list)
+    parts: list[Outcome] = field(default_factory=list)
+
+
+def check_text(facts: Facts, text: str) -> TextCheck:
+    """Checks any text against any facts, sentence by sentence.
+
+    Returns:
+        Each sentence with supported, contradicted or unverifiable, a one-line reason and the ids of the facts that
+        decided; and the facts that a report of this study has to tell and the text does not.
+    """
+    world = world_of(facts)
+    checked = _check_all(world, split(text))
+    return TextCheck([(c.text, _judgement(c.outcome)) for c in checked], _omitted(world, checked, ()))
+
+
+def check(report: Report) -> Report:
+    """The report with a judgement on every statement, and with the facts that no statement tells."""
+    world = world_of(report.facts)
+    sections = {section.key: section.title for section in report.sections}
+    checked: list[Checked] = []
+    statements = []
+    told: set[str] = set()
+    groups: list[tuple[int, int]] = []
+    for statement in report.statements:
+        sentences = split(statement.text) or [Sentence(statement.text)]
+        first = len(checked)
+        heading = sections.get(statement.section, "")
+        checked += _check_all(world, [replace(s, heading=s.heading or heading) for s in sentences], alone=True)
+        groups.append((first, len(checked)))
+    _between(world, checked)
+    for statement, (first, last) in zip(report.statements, groups, strict=True):
+        outcome = worst([c.outcome for c in checked[first:last]])
+        statements.append(replace(statement, judgement=_judgement(outcome)))
+        if outcome.verdict is not Verdict.CONTRADICTED:
+            told |= set(statement.facts)
+    return replace(report, statements=tuple(statements), omitted=_omitted(world, checked, told))
+
+
+def _judgement(outcome: Outcome) -> Judgement:
+    return Judgement(outcome.verdict, outcome.reason, outcome.facts)
+
+
+def _check_all(world: World, sentences: Sequence[Sentence], alone: bool = False) -> list[Checked]:
+    checked: list[Checked] = []
+    context: list[Thing] = []
+    for sentence in sentences:
+        result = check_sentence(world, sentence, context)
+        checked.append(result)
+        context = result.things or context
+    if not alone:
+        _between(world, checked)
+    return checked
+
+
+def check_sentence(world: World, sentence: Sentence, context: list[Thing]) -> Checked:
+    """One sentence. `context`: the things that the sentence before spoke of."""
+    mentions = read(sentence.text, world.lex, world.names)
+    if sentence.heading:
+        mentions = _headed(world, sentence.heading, mentions)
+    reading = understand(mentions, world.lex)
+    outcomes = [*check_modality(world, reading), *check_technique(world, reading), *check_categories(world, reading)]
+    things: list[Thing] = []
+    substantial = bool(outcomes)
+    if reading.no_prior:
+        missing = no_prior(world)
+        outcomes.append(supported("No earlier study was compared.") if missing else contradicted("An earlier study was compared.", world.image_fact("comparison")))
+        substantial = True
+    elif reading.compares:
+        missing = no_prior(world)
+        if missing is not None:
+            outcomes.append(missing)
+        else:
+            outcomes.append(supported("An earlier study was compared.", world.image_fact("comparison")))
+    for claim in reading.claims:
+        if reading.categories and _only_category(claim):
+            continue
+        if (reading.no_prior or (outcomes and not substantial)) and claim.headless and not claim.values:
+            continue
+        judged = judge(world, claim, things or context)
+        if substantial and _about_nothing(claim):
+            continue
+        outcomes.append(judged.outcome)
+        things += [t for t in judged.things if t not in things]
+    if reading.hedged:
+        outcomes.append(unverifiable("It is said with reserve, or as an opinion; no fact settles it."))
+    if reading.unknown:
+        words = ", ".join(f'"{w}"' for w in reading.unknown[:3])
+        outcomes.append(unverifiable(f"No fact speaks of {words}."))
+    if not outcomes:
+        outcomes.append(unverifiable("No fact speaks of this."))
+    return Checked(sentence.text, worst(outcomes), reading.claims, things, outcomes)
+
+
+def _headed(world: World, heading: str, mentions: list[Mention]) -> list[Mention]:
+    """A sentence under "Liver:" that names no place of its own speaks of the liver."""
+    places = [m for m in read(heading, world.lex, world.names) if m.kind in ("SITE", "SIDE")]
+    if not places or any(m.kind == "SITE" for m in mentions):
+        return mentions
+    if any(m.kind == "FIND" and (m.value.makes or m.value.concept == "lymph node") for m in mentions):
+        return mentions
+    at = mentions[0].start if mentions else 0
+    return [*(replace(p, start=at, end=at) for p in places), Mention("SEP", ":", at, at), *mentions]
+
+
+def _only_category(claim: Claim) -> bool:
+    return not claim.finding and not claim.sites and not claim.values and not claim.names
+
+
+def _about_nothing(claim: Claim) -> bool:
+    return claim.headless and not claim.values and not claim.changes and not claim.normal and claim.count is None
+
+
+# --- sentences against each other -------------------------------------------------------------------------------------
+
+
+def _between(world: World, checked: list[Checked]) -> None:
+    """Two sentences that cannot both be true: what the facts do not settle is contradicted by the other sentence."""
+    stated = [(n, c) for n, item in enumerate(checked) for c in item.claims if c.finding and not c.hedged]
+    for n, first in stated:
+        for m, second in stated:
+            if n >= m or first.negated == second.negated:
+                continue
+            if not _same_matter(world, first, second):
+                continue
+            for mine, other in ((n, m), (m, n)):
+                if checked[mine].outcome.verdict is Verdict.UNVERIFIABLE and checked[other].outcome.verdict is not Verdict.CONTRADICTED:
+                    reason = f'It contradicts another sentence: "{_short(checked[other].text)}"'
+                    checked[mine].outcome = Outcome(Verdict.CONTRADICTED, reason, checked[mine].outcome.facts)
+    _numbers_between(checked)
+
+
+def _same_matter(world: World, a: Claim, b: Claim) -> bool:
+    no, yes = (a, b) if a.negated else (b, a)
+    if no.changes or no.values or no.size or no.select == "other" or no.avid or no.enlarged_node or "resolved" in yes.changes:
+        return False
+    if world.concept(no.finding, yes.finding) is not Match.YES:
+        return False
+    denied = no.sites or [Site()]
+    for there in yes.sites or [Site()]:
+        for here in denied:
+            if here.side not in ("", "both") and here.side != there.side:
+                continue
+            if not here.nodes and not there.nodes:
+                return True
+            if here.nodes and there.nodes and all(any(world.lex.place_in(t, h) for t in there.nodes) for h in here.nodes):
+                return True
+    return False
+
+
+def _numbers_between(checked: list[Checked]) -> None:
+    """The same quantity of the same thing with two different numbers, where no fact says which is right."""
+    seen: dict[tuple[object, ...], tuple[int, float]] = {}
+    for n, item in enumerate(checked):
+        if item.outcome.verdict is Verdict.CONTRADICTED:
+            continue
+        for claim in item.claims:
+            for value in claim.values:
+                if value.cmp or value.prior or value.by or value.measure.to is not None or value.measure.signed or claim.plural or claim.count:
+                    continue
+                if not claim.sites or not claim.sites[0].nodes or claim.select:
+                    continue
+                key = (claim.finding, tuple(claim.sites), value.quantity, value.measure.dimension)
+                number = value.measure.values[0]
+                other = seen.setdefault(key, (n, number))
+                unsettled = Verdict.UNVERIFIABLE in (item.outcome.verdict, checked[other[0]].outcome.verdict)
+                if other[0] != n and abs(other[1] - number) > max(1.0, 0.1 * abs(number)) and unsettled and not claim.finding:
+                    for mine, theirs in ((n, other[0]), (other[0], n)):
+                        if checked[mine].outcome.verdict is Verdict.UNVERIFIABLE:
+                            reason = f'It gives another number than: "{_short(checked[theirs].text)}"'
+                            checked[mine].outcome = Outcome(Verdict.CONTRADICTED, reason, checked[mine].outcome.facts)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+# --- what was left out ------------------------------------------------------------------------------------------------
+
+
+def _omitted(world: World, checked: Iterable[Checked], told: Iterable[str]) -> tuple[str, ...]:
+    """One fact for each lesion, node or other finding that no sentence speaks of without being wrong about it."""
+    spoken: set[str] = set()
+    ids = set(told)
+    for item in checked:
+        if item.outcome.verdict is not Verdict.CONTRADICTED:
+            spoken |= {t.subject.id for t in item.things}
+            ids |= set(item.outcome.facts)
+            for part in item.parts:
+                ids |= set(part.facts)
+    spoken |= {f.subject for f in world.facts.facts if f.id in ids and f.subject}
+    out = []
+    for subject in world.facts.subjects:
+        if subject.kind in (Kind.ORGAN, Kind.IMAGE) or subject.id in spoken:
+            continue
+        if subject.kind is Kind.OTHER and not subject.finding:
+            continue
+        fact = _leading(world.facts.of(subject.id))
+        if fact is not None:
+            out.append(fact.id)
+    return tuple(out)
+
+
+def _leading(facts: tuple[Fact, ...]) -> Fact | None:
+    for quantity in ("presence", "long_axis", "volume"):
+        for fact in facts:
+            if fact.quantity == quantity:
+                return fact
+    return facts[0] if facts else None
+
+
+__all__ = ["Checked", "Reading", "TextCheck", "check", "check_sentence", "check_text"]
