@@ -9,6 +9,7 @@ an unknown signal, are errors here.
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import os
 import sys
@@ -258,8 +259,10 @@ class QUiLoader(QtUiTools.QUiLoader):
 
 
 # PySide6 6.12 gives away one reference to None with every call that returns nothing. Before Python 3.12, where None
-# became immortal, that ends the process once none are left.
-_SPARE_REFERENCES = [None] * 1_000_000
+# became immortal, that ends the process once none are left, at the latest when it finalizes: a list of spare references
+# would be let go of then. So None is made immortal here: its count is the first field of every object.
+if sys.version_info < (3, 12):
+    ctypes.c_ssize_t.from_address(id(None)).value += 2**40
 
 
 # --- installation -----------------------------------------------------------------------------------------------------
