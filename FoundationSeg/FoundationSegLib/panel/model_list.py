@@ -22,7 +22,7 @@ from . import model_texts as texts
 from .first_run import RESOURCES
 
 _POLL_MS = 50
-_MODEL, _GOOD_FOR, _SIZE, _STATE = range(4)
+_MODEL, _GOOD_FOR, _STATE = range(3)
 
 
 class ModelList:
@@ -66,7 +66,6 @@ class ModelList:
         header = self.ui.modelTable.horizontalHeader()
         header.setSectionResizeMode(_MODEL, qt.QHeaderView.Stretch)
         header.setSectionResizeMode(_GOOD_FOR, qt.QHeaderView.Stretch)
-        header.setSectionResizeMode(_SIZE, qt.QHeaderView.ResizeToContents)
         header.setSectionResizeMode(_STATE, qt.QHeaderView.ResizeToContents)
         self._menu = qt.QMenu(self.widget)
         for text, slot in (
@@ -298,10 +297,10 @@ class ModelList:
         table.setRowCount(len(self._entries))
         for row, item in enumerate(self._entries):
             inUse = item.card.name == self.chosen
-            cells = (texts.title(item), texts.good_for(item), texts.size(item), texts.state(item, inUse))
+            cells = (texts.title(item), texts.good_for(item), texts.standing(item, inUse))
             for column, text in enumerate(cells):
                 cell = qt.QTableWidgetItem(text)
-                cell.setToolTip(item.card.description)
+                cell.setToolTip(text)  # the columns are narrow
                 if inUse:
                     font = cell.font()
                     font.setBold(True)

@@ -14,22 +14,25 @@ from ..hub.listing import ABSENT, HERE, NOT_YET, READY, YOUR_FILE, Entry
 
 
 def title(entry: Entry) -> str:
-    """Name and licence, two lines."""
-    restricted = f" ({', '.join(entry.restrictions)})" if entry.restrictions else ""
-    return f"{entry.card.title}\n{entry.card.licence}{restricted}"
+    """Name and licence, two lines; what restricts the use comes first, for the end may be cut off."""
+    restricted = f"{', '.join(entry.restrictions)}: " if entry.restrictions else ""
+    none = "none-found" in entry.card.terms.get("kinds", [])
+    return f"{entry.card.title}\n{restricted}{_('no licence found') if none else entry.card.licence}"
 
 
 def good_for(entry: Entry) -> str:
-    """Task, prompts and modalities, two lines."""
+    """Task, modalities and prompts, two lines; the task without its end, which the second line says better."""
     card = entry.card
-    return f"{card.task}\n{', '.join(card.prompts)} · {' '.join(card.modalities)}"
+    return f"{card.task.partition(', from ')[0]}\n{' '.join(card.modalities)} · {', '.join(card.prompts)}"
 
 
-def size(entry: Entry) -> str:
-    return "" if entry.size_bytes is None else megabytes(entry.size_bytes)
+def standing(entry: Entry, chosen: bool) -> str:
+    """State and size, two lines."""
+    return "\n".join([state(entry, chosen), *([] if entry.size_bytes is None else [megabytes(entry.size_bytes)])])
 
 
 def state(entry: Entry, chosen: bool) -> str:
+    """What can be done with it now."""
     if chosen:
         return _("in use")
     return {
