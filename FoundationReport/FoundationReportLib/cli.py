@@ -17,7 +17,7 @@ from pathlib import Path
 from FoundationSegLib.cli_base import Parser, Report, add_json, run
 
 from . import __version__, commands
-from .cli_draft import add_draft, add_narrate, add_templates
+from .cli_draft import add_draft, add_narrate, add_suggest, add_templates
 from .errors import Cancelled, FoundationReportError
 
 
@@ -115,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_case(diff)
     diff.add_argument("--against", type=Path, metavar="CASE", help="compare with another case instead")
     diff.set_defaults(run=lambda parsed: commands.diff(parsed.case, parsed.against))
+    add_suggest(command)
     add_templates(command)
     return parser
 

@@ -11,7 +11,7 @@ from FoundationSegLib.cli_base import Report, add_json
 from FoundationSegLib.cli_models import add_accept
 from FoundationSegLib.terminal import Terminal
 
-from . import commands_draft
+from . import commands_draft, commands_suggest
 from .commands_draft import DraftJob, EngineJob, Reading, Study
 
 Command = Callable[[str, str, str | None], argparse.ArgumentParser]
@@ -64,6 +64,33 @@ def add_narrate(command: Command) -> None:
     )
     models = command("models", "list the models that can be asked", None)
     models.set_defaults(run=lambda parsed: commands_draft.list_models())
+
+
+def add_suggest(command: Command) -> None:
+    """Adds the commands `suggest` and `triage`."""
+    suggest = command(
+        "suggest",
+        "score findings with an image-text model; nothing enters the report unless a person takes it over",
+        "%(prog)s CASE --volume FILE --segmentation FILE.seg.nrrd --model NAME --findings FILE.json [more options]",
+    )
+    suggest.add_argument("case", type=Path, metavar="CASE")
+    _add_study(suggest)
+    suggest.add_argument("--model", required=True, metavar="NAME", help="an image-text model (see `models`)")
+    suggest.add_argument(
+        "--findings", type=Path, required=True, metavar="FILE.json", help="a list of name, statement, present, absent"
+    )
+    suggest.add_argument("--calibrations", type=Path, metavar="FILE.json", help="which make probabilities of scores")
+    suggest.add_argument("--take", action="append", default=[], metavar="FINDING", help="take this one over")
+    suggest.add_argument("--section", default="findings", help="into which section (default: findings)")
+    suggest.add_argument("--by", default="", metavar="NAME", help="who takes it over")
+    suggest.add_argument("--device", default="auto")
+    suggest.add_argument("--slices", type=int, metavar="N", help="looked at, at most")
+    add_accept(suggest)
+    suggest.set_defaults(run=lambda parsed: _suggest(parsed, suggest))
+
+    triage = command("triage", "print the order in which to read cases, and why", "%(prog)s CASE [CASE ...] [--json]")
+    triage.add_argument("cases", type=Path, nargs="+", metavar="CASE")
+    triage.set_defaults(run=lambda parsed: commands_suggest.triage(parsed.cases))
 
 
 def add_templates(command: Command) -> None:
@@ -122,6 +149,25 @@ def _reading(parsed: argparse.Namespace) -> Reading:
 
 def _engine(parsed: argparse.Namespace) -> EngineJob:
     return EngineJob(parsed.engine, parsed.device, parsed.slices, parsed.samples, parsed.seed, parsed.quantise or "")
+
+
+def _suggest(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> Report:
+    if parsed.take and not parsed.by.strip():
+        parser.error("--take needs --by NAME: who takes the finding over")
+    job = commands_suggest.SuggestJob(
+        parsed.case,
+        _study(parsed),
+        _reading(parsed),
+        parsed.model,
+        parsed.findings,
+        parsed.calibrations,
+        parsed.device,
+        parsed.slices,
+        tuple(parsed.take),
+        parsed.section,
+        parsed.by,
+    )
+    return commands_suggest.suggest(job, Terminal(parsed.accept_licence))
 
 
 def _draft(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> Report:

@@ -18,10 +18,12 @@ from FoundationSegLib.volume import NonFinite, Volume
 from .case import Case, require_new
 from .commands import SOFTWARE, report_data
 from .errors import CaseError, EngineError
-from .model import ClinicalContext, Facts
+from .model import ClinicalContext, Facts, Report
 from .render import facts_table, report_text
 
 if TYPE_CHECKING:
+    from FoundationSegLib.segmentation_io import BoolArray
+
     from .engines import Engine
 
 
@@ -116,9 +118,7 @@ def narrate(folder: Path, study: Study, reading: Reading, job: EngineJob, listen
     """Asks a model about a case that is there already; its sentences enter unverified, and are checked."""
     engine = _engine(job, listener)
     with Case.open(folder) as case:
-        volume, segmentation = _read(study, reading, listener)
-        if case.report.facts.study.get("fingerprint") not in (None, volume.fingerprint):
-            raise CaseError(f"{study.volume} is not the image that {folder} was measured on; give that one.")
+        volume, segmentation = _same_study(study, reading, case.report, listener)
         _narrate(case, engine, volume, segmentation, listener)
         return Result(report_data("narrate", case.report, case.head), report_text(case.report))
 
@@ -181,6 +181,23 @@ def _read(study: Study, reading: Reading, listener: Listener) -> tuple[Volume, S
     if reading.modality is not None:
         volume = replace(volume, modality=reading.modality)
     return volume, read_segmentation(study.segmentation)
+
+
+def open_study(
+    study: Study, reading: Reading, report: Report, listener: Listener
+) -> tuple[Volume, Sequence[BoolArray]]:
+    """The image that a report was measured on, and its segments on that grid. Raises CaseError if it is another."""
+    from .engines.narrative import masks_on
+
+    volume, segmentation = _same_study(study, reading, report, listener)
+    return volume, masks_on(volume, segmentation)
+
+
+def _same_study(study: Study, reading: Reading, report: Report, listener: Listener) -> tuple[Volume, SegmentationFile]:
+    volume, segmentation = _read(study, reading, listener)
+    if report.facts.study.get("fingerprint") not in (None, volume.fingerprint):
+        raise CaseError(f"{study.volume} is not the image that the case was measured on; give that one.")
+    return volume, segmentation
 
 
 def _measured(

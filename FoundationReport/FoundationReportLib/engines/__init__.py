@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from .base import Engine, Narrative, Said, Watch
-from .catalogue import engine_card, engine_cards, load_engine
+from .catalogue import engine_card, engine_cards, load_engine, load_zero_shot
 from .narrative import Merged, merge, with_narrative
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "engine_card",
     "engine_cards",
     "load_engine",
+    "load_zero_shot",
     "merge",
     "with_narrative",
 ]

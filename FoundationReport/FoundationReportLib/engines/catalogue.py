@@ -14,8 +14,10 @@ from FoundationSegLib.resources import resource_folder
 from ..errors import Cancelled, EngineError
 
 if TYPE_CHECKING:
+    from FoundationSegLib.hub.snapshot import Snapshot
     from FoundationSegLib.hub.weights import Ask
 
+    from ..suggest import ZeroShot
     from .hf_chat import HfChat, Settings
 
 DEFAULT = "medgemma-1.5-4b"
@@ -51,34 +53,47 @@ def load_engine(name: str, settings: Settings | None = None, ask: Ask | None = N
             one sentence.
         Cancelled: the download was stopped; what came so far is kept.
     """
+    from .hf_chat import HfChat
+
+    return HfChat(*_card_and_files(name, CHAT, ask), settings)
+
+
+def load_zero_shot(name: str, device: str = "auto", ask: Ask | None = None) -> ZeroShot:
+    """An image-text model for suggestions, likewise. Raises EngineError, Cancelled."""
+    from ..suggest import ZeroShot
+
+    return ZeroShot(*_card_and_files(name, ZERO_SHOT, ask), device)
+
+
+def _card_and_files(name: str, family: str, ask: Ask | None) -> tuple[ModelCard, Snapshot]:
     from FoundationSegLib.hub.snapshot import ensure_snapshot, local_snapshot
 
-    from .hf_chat import HfChat
     from .loading import require_packages
 
     folder = Path(name).expanduser()
     try:
         if ("/" in name or "\\" in name or name in (".", "..")) and folder.is_dir():
             require_packages("A model from a folder")
-            return HfChat(_card_of_folder(), local_snapshot(folder), settings)
+            return _card_of_folder(family), local_snapshot(folder)
         card = engine_card(name)
-        if card.family != CHAT:
-            raise EngineError(f"{card.title} writes no text; use it for suggestions, or choose another model.")
+        if card.family != family:
+            does = "writes no text; use it for suggestions" if family == CHAT else "gives no scores"
+            raise EngineError(f"{card.title} {does}, or choose another model.")
         require_packages(f"The model {card.name}")
-        return HfChat(card, ensure_snapshot(card, ask), settings)
+        return card, ensure_snapshot(card, ask)
     except SegCancelled as error:
         raise Cancelled("The download was stopped; what came so far is kept.") from error
     except FoundationSegError as error:
         raise EngineError(str(error)) from error
 
 
-def _card_of_folder() -> ModelCard:
+def _card_of_folder(family: str) -> ModelCard:
     """For a model of the user's own; its path enters no record."""
     return ModelCard.from_dict(
         {
             "name": "own-model",
             "title": "Model from a folder",
-            "family": CHAT,
+            "family": family,
             "revision": "file",
             "licence": "unknown",
             "prompts": ["image", "text"],

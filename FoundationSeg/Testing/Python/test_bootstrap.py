@@ -282,8 +282,8 @@ def test_the_wheel_holds_the_package_with_its_resources(wheel: Path) -> None:
     parts = {path.name for path in (ROOT / "Resources").iterdir()} - {"Icons", "Screenshots"}
     assert {"Models", "ReportTemplates", "Weights"} <= parts
     for part in parts:
-        expected = {f"FoundationSegLib/Resources/{part}/{path.name}" for path in (ROOT / "Resources" / part).iterdir()}
-        assert expected and expected <= packed
+        found = [path.relative_to(ROOT) for path in (ROOT / "Resources" / part).rglob("*") if path.is_file()]
+        assert found and {f"FoundationSegLib/{path.as_posix()}" for path in found} <= packed
     for name in ("FoundationSeg", "FoundationReport"):
         module = ROOT / name
         assert {path.relative_to(module).as_posix() for path in module.glob(f"{name}Lib/**/*.py")} <= packed
