@@ -17,6 +17,7 @@ from FoundationSegLib.errors import FoundationSegError, PromptError
 from FoundationSegLib.panel.sample_data import registerSampleData
 from FoundationSegLib.panel.segment_editor import findOpenEditor
 from FoundationSegLib.scene.parameters import FoundationSegParameters
+from FoundationSegLib.scene.writer import SegmentWriter
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -183,7 +184,7 @@ class FoundationSegLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self._sessions: dict[tuple[Any, ...], SegmentationSession] = {}
         self._live: LiveSegmentation | None = None
-        self._writers: dict[str, mrml.SegmentWriter] = {}
+        self._writers: dict[str, SegmentWriter] = {}
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self._onNodeRemoved)
 
     def cleanup(self) -> None:
@@ -298,10 +299,10 @@ class FoundationSegLogic(ScriptedLoadableModuleLogic, VTKObservationMixin):
             return ()
         return rounds if origin.get("volume") == session.volume.fingerprint else ()
 
-    def _writer(self, segmentationNode: Any) -> mrml.SegmentWriter:
+    def _writer(self, segmentationNode: Any) -> SegmentWriter:
         nodeId = segmentationNode.GetID()
         if nodeId not in self._writers:
-            self._writers[nodeId] = mrml.SegmentWriter(segmentationNode)
+            self._writers[nodeId] = SegmentWriter(segmentationNode)
         return self._writers[nodeId]
 
     @vtk.calldata_type(vtk.VTK_OBJECT)

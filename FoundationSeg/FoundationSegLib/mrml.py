@@ -8,30 +8,25 @@ are (k, j, i) on the grid of the volume node.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import slicer
 import vtk
-from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+from vtk.util.numpy_support import vtk_to_numpy
 
 from .errors import OutputError, PromptError, VolumeError
 from .prompts import Box, Lasso, Point, Prompt, Round, Scribble, Vector, rounds_from_list
 from .region import Box3
-from .segmentation_io import escape_tag, unescape_tag
+from .segmentation_io import unescape_tag
 from .session import PROMPTS_TAG, PROVENANCE_TAG
 from .terminology import lookup
 from .volume import Volume
 
 Mask = npt.NDArray[np.bool_]
 
-_MODULE = "FoundationSeg"
-_LABELMAP = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
-_EDITOR_CLASS = "vtkMRMLSegmentEditorNode"
-_UNDO_STATES = 10  # as many as Slicer's Segment Editor keeps
+LABELMAP = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
 POSITIVE_ATTRIBUTE = "FoundationSeg.Positive"  # of a markups node: "1" on the structure, "0" beside it
 _SIGNS = {"positive": True, "negative": False}
 
@@ -234,11 +229,11 @@ def segmentMask(segmentationNode: Any, segmentId: str, volumeNode: Any, box: Box
     Raises:
         OutputError: if the segmentation is on another grid.
     """
-    segment = _segment(segmentationNode, segmentId)
+    segment = segmentOf(segmentationNode, segmentId)
     shape = volumeNode.GetImageData().GetDimensions()[::-1]
     box = tuple(slice(0, n) for n in shape) if box is None else box  # type: ignore[assignment]
     mask = np.zeros([part.stop - part.start for part in box], dtype=bool)
-    labelmap = segment.GetRepresentation(_LABELMAP)
+    labelmap = segment.GetRepresentation(LABELMAP)
     if labelmap is None or labelmap.IsEmpty():
         return mask
     _checkSameGrid(segmentationNode, volumeNode, labelmap)
@@ -255,7 +250,7 @@ def segmentMask(segmentationNode: Any, segmentId: str, volumeNode: Any, box: Box
 
 def segmentBox(segmentationNode: Any, segmentId: str, volumeNode: Any) -> Box3:
     """Slices (k, j, i) of the volume's grid outside of which the segment has no voxel; not always the smallest ones."""
-    labelmap = _segment(segmentationNode, segmentId).GetRepresentation(_LABELMAP)
+    labelmap = segmentOf(segmentationNode, segmentId).GetRepresentation(LABELMAP)
     nothing = slice(0, 0)
     if labelmap is None or labelmap.IsEmpty():
         return nothing, nothing, nothing
@@ -267,7 +262,7 @@ def segmentBox(segmentationNode: Any, segmentId: str, volumeNode: Any) -> Box3:
 
 def segmentStamp(segmentationNode: Any, segmentId: str) -> int:
     """Changes whenever voxels of the segment, or of others in its layer, are edited; 0 for one without voxels."""
-    labelmap = _segment(segmentationNode, segmentId).GetRepresentation(_LABELMAP)
+    labelmap = segmentOf(segmentationNode, segmentId).GetRepresentation(LABELMAP)
     return 0 if labelmap is None else int(labelmap.GetMTime())
 
 
@@ -284,7 +279,7 @@ def promptRounds(segmentationNode: Any, segmentId: str) -> tuple[Round, ...]:
 def promptsTag(segmentationNode: Any, segmentId: str) -> str:
     """The stored prompts as text, to see whether they have changed; "" where none are stored."""
     text = vtk.reference("")
-    return str(text) if _segment(segmentationNode, segmentId).GetTag(PROMPTS_TAG, text) else ""
+    return str(text) if segmentOf(segmentationNode, segmentId).GetTag(PROMPTS_TAG, text) else ""
 
 
 def provenance(segmentationNode: Any, segmentId: str) -> dict[str, Any]:
@@ -296,175 +291,8 @@ def provenance(segmentationNode: Any, segmentId: str) -> dict[str, Any]:
     return _jsonTag(segmentationNode, segmentId, PROVENANCE_TAG) or {}
 
 
-class SegmentWriter:
-    """Writes masks into the segments of one node through Slicer's own segment editing logic.
-
-    What a person set up in the Segment Editor holds here too: which neighbours may be overwritten, the editable area
-    and the editable intensity range. Adding voxels behaves as Paint does, removing them as Erase. In a scene where the
-    Segment Editor was never opened nothing is overwritten and everything is editable.
-
-    Each commit is one step of the undo history that :meth:`undo` and :meth:`redo` walk through, and of the Segment
-    Editor's where :meth:`commit` is given its `saveStateForUndo`.
-    """
-
-    def __init__(self, segmentationNode: Any) -> None:
-        self.segmentationNode = segmentationNode
-        # A node of its own, because changing the selected segment of the user's node would show in the Segment Editor.
-        self._editorNode = slicer.vtkMRMLSegmentEditorNode()
-        self._editorNode.SetHideFromEditors(True)
-        self._editorNode.SetSaveWithScene(False)
-        self._editorNode.SetAttribute("ModuleName", _MODULE)
-        segmentationNode.GetScene().AddNode(self._editorNode)
-        self._editorNode.SetAndObserveSegmentationNode(segmentationNode)
-        self._logic = slicer.vtkSlicerSegmentEditorLogic()
-        self._logic.SetMRMLScene(segmentationNode.GetScene())
-        self._logic.SetSegmentEditorNode(self._editorNode)
-        self._logic.SetMaximumNumberOfUndoStates(_UNDO_STATES)
-        # Verbose is what makes the logic report failures at all: its editing calls return nothing.
-        self._logic.SetVerbose(True)
-
-    def close(self) -> None:
-        """Forget the undo history and leave nothing in the scene."""
-        self._logic.SetSegmentEditorNode(None)
-        if self._editorNode.GetScene() is not None:
-            self._editorNode.GetScene().RemoveNode(self._editorNode)
-
-    def undo(self) -> None:
-        self._logic.Undo()
-
-    def redo(self) -> None:
-        self._logic.Redo()
-
-    def saveState(self) -> None:
-        """Begin a step that is not a commit: a segment is added or removed."""
-        self._logic.SaveStateForUndo()
-
-    def canUndo(self) -> bool:
-        return bool(self._logic.CanUndo())
-
-    def canRedo(self) -> bool:
-        return bool(self._logic.CanRedo())
-
-    def clearHistory(self) -> None:
-        """Forget all steps, where another history has taken over."""
-        self._logic.ClearUndoState()
-
-    def commit(
-        self,
-        segmentId: str,
-        volumeNode: Any,
-        mask: Mask,
-        box: Box3,
-        *,
-        tags: Mapping[str, str | None] | None = None,
-        saveStateForUndo: Callable[[], Any] | None = None,
-    ) -> None:
-        """Make the segment equal to `mask` inside `box` and leave it as it is outside, as one undoable step.
-
-        Args:
-            mask: bool, (k, j, i), of the box's shape, or on the whole grid of the volume node.
-            box: (k, j, i) slices, the extent that changed.
-            tags: segment tags to set in the same step (prompts, provenance, ...); None removes one.
-            saveStateForUndo: saves a state in another undo history too: that of an open Segment Editor.
-
-        Raises:
-            OutputError: if it cannot be written; the segmentation is as it was.
-        """
-        segment = _segment(self.segmentationNode, segmentId)
-        if not self._logic.TrivialSetSourceRepresentationToBinaryLabelmap():
-            raise OutputError(_surfacesSentence(self.segmentationNode))
-        matchGrid(self.segmentationNode, volumeNode)
-        before = segmentMask(self.segmentationNode, segmentId, volumeNode, box)
-        wanted = mask if mask.shape == before.shape else mask[box]
-        restricted = self._followUser(segmentId, volumeNode)
-
-        self._logic.SaveStateForUndo()
-        if saveStateForUndo is not None:
-            saveStateForUndo()
-        try:
-            with self._reportedErrors():
-                self._modify(segmentId, before & ~wanted, box, self._logic.ModificationModeRemove)
-                self._modify(segmentId, wanted & ~before, box, self._logic.ModificationModeAdd)
-            after = segmentMask(self.segmentationNode, segmentId, volumeNode, box)
-            if not restricted and not np.array_equal(after, wanted):
-                raise OutputError("3D Slicer did not store the voxels of the result")
-            for name, value in (tags or {}).items():
-                if value is None:
-                    segment.RemoveTag(name)
-                else:
-                    segment.SetTag(name, escape_tag(value))
-        except Exception as error:
-            # Undo goes back one state too far unless something was modified, and redo would bring the failed state back
-            # unless something is modified afterwards.
-            segment.Modified()
-            self._logic.Undo()
-            segment.Modified()
-            raise OutputError(
-                f'The result could not be written into the segment "{segment.GetName()}", which is unchanged '
-                f"({error}); check the masking settings of the Segment Editor and try again."
-            ) from error
-
-    def _modify(self, segmentId: str, voxels: Mask, box: Box3, mode: int) -> None:
-        if not voxels.any():
-            return
-        labelmap = _gridGeometry(self.segmentationNode)
-        extent = [bound for part in reversed(box) for bound in (part.start, part.stop - 1)]
-        labelmap.SetExtent(extent)
-        scalars = numpy_to_vtk(voxels.astype(np.uint8).ravel(), deep=True, array_type=vtk.VTK_UNSIGNED_CHAR)
-        labelmap.GetPointData().SetScalars(scalars)
-        self._logic.ModifySegmentByLabelmap(self.segmentationNode, segmentId, labelmap, mode, extent, True, False)
-
-    def _followUser(self, segmentId: str, volumeNode: Any) -> bool:
-        """Take over the Segment Editor's settings. Returns whether they keep some voxels from being edited."""
-        own, user = self._editorNode, self._userEditorNode()
-        own.SetSelectedSegmentID(segmentId)
-        own.SetAndObserveSourceVolumeNode(volumeNode)
-        if user is None:
-            own.SetOverwriteMode(own.OverwriteNone)
-            own.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere)
-            own.SourceVolumeIntensityMaskOff()
-            return False
-        own.SetOverwriteMode(user.GetOverwriteMode())
-        # An area that is made of segments means nothing for the segments of another node.
-        same = user.GetSegmentationNode() is self.segmentationNode
-        own.SetMaskMode(user.GetMaskMode() if same else slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere)
-        own.SetMaskSegmentID(user.GetMaskSegmentID() if same else None)
-        own.SetSourceVolumeIntensityMask(user.GetSourceVolumeIntensityMask())
-        own.SetSourceVolumeIntensityMaskRange(user.GetSourceVolumeIntensityMaskRange())
-        if user.GetSourceVolumeIntensityMask() and user.GetSourceVolumeNode() is not None:
-            own.SetAndObserveSourceVolumeNode(user.GetSourceVolumeNode())
-        everywhere = own.GetMaskMode() == slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere
-        return not everywhere or bool(own.GetSourceVolumeIntensityMask())
-
-    def _userEditorNode(self) -> Any:
-        scene = self.segmentationNode.GetScene()
-        node = scene.GetSingletonNode("SegmentEditor", _EDITOR_CLASS)  # the Segment Editor module's
-        if node is not None:
-            return node
-        nodes = (scene.GetNthNodeByClass(n, _EDITOR_CLASS) for n in range(scene.GetNumberOfNodesByClass(_EDITOR_CLASS)))
-        return next((node for node in nodes if node.GetAttribute("ModuleName") != _MODULE), None)
-
-    @contextmanager
-    def _reportedErrors(self) -> Iterator[None]:
-        """Turn the errors that the logic only prints into an exception."""
-        messages: list[str] = []
-
-        def collect(caller: Any, event: str, message: str) -> None:
-            # Where a segmentation stands in the subject hierarchy is not our concern (and needs the desktop).
-            if "ubject hierarchy" not in message:
-                messages.append(message)
-
-        observer = vtk.calldata_type(vtk.VTK_STRING)(collect)
-        tag = self._logic.AddObserver(vtk.vtkCommand.ErrorEvent, observer)
-        try:
-            yield
-        finally:
-            self._logic.RemoveObserver(tag)
-        if messages:
-            raise OutputError("; ".join(message.strip().splitlines()[-1] for message in messages))
-
-
-def _segment(segmentationNode: Any, segmentId: str) -> Any:
+def segmentOf(segmentationNode: Any, segmentId: str) -> Any:
+    """The vtkSegment of that ID; OutputError where there is none."""
     segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
     if segment is None:
         raise OutputError(f'"{segmentationNode.GetName()}" has no segment with the ID "{segmentId}"; choose another.')
@@ -473,7 +301,7 @@ def _segment(segmentationNode: Any, segmentId: str) -> Any:
 
 def _jsonTag(segmentationNode: Any, segmentId: str, name: str) -> Any:
     text = vtk.reference("")
-    segment = _segment(segmentationNode, segmentId)
+    segment = segmentOf(segmentationNode, segmentId)
     if not segment.GetTag(name, text):
         return None
     try:
@@ -482,7 +310,7 @@ def _jsonTag(segmentationNode: Any, segmentId: str, name: str) -> Any:
         raise PromptError(f'The tag "{name}" of the segment "{segment.GetName()}" is damaged; remove it.') from None
 
 
-def _gridGeometry(segmentationNode: Any) -> Any:
+def gridGeometry(segmentationNode: Any) -> Any:
     """The segmentation's reference grid as an image without voxels, or None where it has none."""
     name = slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
     geometry = segmentationNode.GetSegmentation().GetConversionParameter(name)
@@ -498,7 +326,7 @@ def matchGrid(segmentationNode: Any, volumeNode: Any) -> None:
     """
     segmentation = segmentationNode.GetSegmentation()
     segments = (segmentation.GetNthSegment(n) for n in range(segmentation.GetNumberOfSegments()))
-    labelmaps = (segment.GetRepresentation(_LABELMAP) for segment in segments)
+    labelmaps = (segment.GetRepresentation(LABELMAP) for segment in segments)
     drawn = [labelmap for labelmap in labelmaps if labelmap is not None and not labelmap.IsEmpty()]
     parent = volumeNode.GetParentTransformNode()
     if not drawn:
@@ -506,7 +334,7 @@ def matchGrid(segmentationNode: Any, volumeNode: Any) -> None:
         segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
         return
     _checkSameGrid(segmentationNode, volumeNode, *drawn)
-    reference = _gridGeometry(segmentationNode)
+    reference = gridGeometry(segmentationNode)
     if reference is None:  # segments that came from a script or from an old file
         segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
     else:
@@ -523,10 +351,10 @@ def gridProblem(segmentationNode: Any, volumeNode: Any) -> str:
     segmentation = segmentationNode.GetSegmentation()
     if segmentationNode.GetHideFromEditors() or not segmentationNode.GetSelectable():
         return f'"{segmentationNode.GetName()}" is read-only; choose another segmentation, or make a new one.'
-    if segmentation.GetSourceRepresentationName() != _LABELMAP:
-        return _surfacesSentence(segmentationNode)
+    if segmentation.GetSourceRepresentationName() != LABELMAP:
+        return surfacesSentence(segmentationNode)
     segments = (segmentation.GetNthSegment(n) for n in range(segmentation.GetNumberOfSegments()))
-    labelmaps = (segment.GetRepresentation(_LABELMAP) for segment in segments)
+    labelmaps = (segment.GetRepresentation(LABELMAP) for segment in segments)
     drawn = [labelmap for labelmap in labelmaps if labelmap is not None and not labelmap.IsEmpty()]
     try:
         if drawn:
@@ -536,7 +364,8 @@ def gridProblem(segmentationNode: Any, volumeNode: Any) -> str:
     return ""
 
 
-def _surfacesSentence(segmentationNode: Any) -> str:
+def surfacesSentence(segmentationNode: Any) -> str:
+    """What to say of a segmentation whose source is not a labelmap."""
     return (
         f'"{segmentationNode.GetName()}" holds surfaces, not voxels; convert it to "Binary labelmap" in the '
         "Segmentations module first."

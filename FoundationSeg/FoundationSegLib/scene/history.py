@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from ..mrml import SegmentWriter
 from ..region import Box3
 from .outcome import Mask
+from .writer import SegmentWriter
 
 
 class Editor(Protocol):

@@ -77,7 +77,9 @@ def test_engine_finds_its_resources_in_the_package(build: Path) -> None:
 def test_slicer_s_runner_gets_the_module_and_its_tests(build: Path) -> None:
     listed = run(CTEST, "--show-only=json-v1", cwd=build)
     names = {test["name"] for test in json.loads(listed.stdout)["tests"]}
-    own = {f"py_{name}" for name in ("test_logic", "test_mrml", "test_panel")}
+    own = {
+        f"py_{name}" for name in ("test_live", "test_logic", "test_mrml", "test_panel", "test_place", "test_strokes")
+    }
     for name in MODULES:
         own |= {f"py_{name}", f"py_nomainwindow_qSlicer{name}ModuleGenericTest"}
     assert names == own

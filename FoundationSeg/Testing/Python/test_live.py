@@ -165,10 +165,13 @@ class HistoryTest(LiveTestCase):
     def test_a_segment_drawn_by_hand_is_refined(self) -> None:
         self.live.newSegment("Liver")
         drawn = np.zeros(SHAPE, dtype=bool)
-        drawn[7:13, 9:21, 9:19] = True
+        drawn[7:13, 9:15, 9:19] = True
+        drawn[1, 1, 1] = True
         self.paint(drawn)
-        self.click(CORNER, positive=False)
-        self.assertTrue(0 < self.voxels() < drawn.sum(), (self.live.status, self.voxels(), drawn.sum(), [type(r[0]) for r in self.rounds()]))
+        self.click(ON)
+        self.assertGreater(self.voxels(), int(drawn.sum()) + 50)
+        self.assertTrue(self.mask()[drawn].all())
+        self.assertEqual([type(r[0]).__name__ for r in self.rounds()], ["MaskPrompt", "Point"])
 
 
 class ReplayTest(LiveTestCase):

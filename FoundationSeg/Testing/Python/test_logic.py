@@ -15,6 +15,7 @@ from bright_predictor import bright_model
 from FoundationSegLib import mrml
 from FoundationSegLib.errors import Cancelled, OutputError, PromptError, VolumeError
 from FoundationSegLib.predictor import CancelToken
+from FoundationSegLib.scene.writer import SegmentWriter
 from FoundationSegLib.session import SegmentationSession
 from scene_case import MODULE_FILE, SHAPE, SceneTestCase, loadModule, obliqueMatrix, shearedTransform, slicer, vtk
 
@@ -262,7 +263,7 @@ class FailureTest(LogicTestCase):
 
     def test_result_that_cannot_be_written(self) -> None:
         """The engine is a round ahead of the scene then, and has to be brought back."""
-        full = mock.patch.object(mrml.SegmentWriter, "_modify", side_effect=MemoryError("full"))
+        full = mock.patch.object(SegmentWriter, "_modify", side_effect=MemoryError("full"))
         with full, self.assertRaisesRegex(OutputError, "unchanged"):
             self.segment()
         self.assertUnchangedAndUsable()

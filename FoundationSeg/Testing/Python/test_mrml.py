@@ -14,6 +14,7 @@ import vtk
 from FoundationSegLib import mrml
 from FoundationSegLib.errors import OutputError, PromptError, VolumeError
 from FoundationSegLib.prompts import Box, Lasso, Point, Scribble, rounds_to_list
+from FoundationSegLib.scene.writer import SegmentWriter
 from scene_case import SHAPE, SceneTestCase, apply, matrix, obliqueMatrix, shearedTransform, slicer
 
 
@@ -178,7 +179,7 @@ class CommitTest(SceneTestCase):
         self.node = mrml.createSegmentation(self.volume)
         self.a = mrml.addSegment(self.node, "A")
         self.b = mrml.addSegment(self.node, "B")
-        self.writer = mrml.SegmentWriter(self.node)
+        self.writer = SegmentWriter(self.node)
 
     def mask(self, segmentId: str) -> np.ndarray:
         return mrml.segmentMask(self.node, segmentId, self.volume)
@@ -303,7 +304,7 @@ class CommitTest(SceneTestCase):
         manual, result = boxOf(2, 5, 3, 9, 4, 12), boxOf(10, 15, 6, 12, 8, 15)
 
         editor.SaveStateForUndo()
-        brush = mrml._gridGeometry(self.node)
+        brush = mrml.gridGeometry(self.node)
         brush.SetExtent(4, 11, 3, 8, 2, 4)
         brush.AllocateScalars(3, 1)
         brush.GetPointData().GetScalars().Fill(1)
@@ -396,7 +397,7 @@ class CommitTest(SceneTestCase):
         editor = slicer.vtkSlicerSegmentEditorLogic()
         editor.SetMRMLScene(self.scene)
         editor.SetSegmentEditorNode(self.userEditor())
-        brush = mrml._gridGeometry(self.node)
+        brush = mrml.gridGeometry(self.node)
         brush.SetExtent(-3, 2, -2, 4, 17, 22)
         brush.AllocateScalars(3, 1)
         brush.GetPointData().GetScalars().Fill(1)
@@ -431,7 +432,7 @@ class StoredPromptsTest(SceneTestCase):
         segmentId = mrml.addSegment(node, "Liver")
         mask = filled(boxOf(2, 8, 3, 9, 4, 12))
         tags = {mrml.PROMPTS_TAG: json.dumps(rounds_to_list(self.ROUNDS)), **TAGS}
-        mrml.SegmentWriter(node).commit(segmentId, volume, mask, WHOLE, tags=tags)
+        SegmentWriter(node).commit(segmentId, volume, mask, WHOLE, tags=tags)
         terminology = node.GetSegmentation().GetSegment(segmentId).GetTerminology()
 
         with tempfile.TemporaryDirectory() as folder:
@@ -447,7 +448,7 @@ class StoredPromptsTest(SceneTestCase):
         np.testing.assert_array_equal(mrml.segmentMask(node, segmentId, volume), mask)
         np.testing.assert_allclose(mrml.volumeFromNode(volume).ijk_to_ras, shearedTransform() @ grid, atol=1e-9)
         # A reloaded segmentation can be edited on: its grid still is the volume's.
-        mrml.SegmentWriter(node).commit(segmentId, volume, ~mask, WHOLE)
+        SegmentWriter(node).commit(segmentId, volume, ~mask, WHOLE)
         np.testing.assert_array_equal(mrml.segmentMask(node, segmentId, volume), ~mask)
         self.assertEqual(self.scene.GetNumberOfNodesByClass("vtkMRMLSegmentEditorNode"), 1)
 
