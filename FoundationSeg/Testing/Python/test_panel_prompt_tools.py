@@ -5,72 +5,19 @@ from __future__ import annotations
 
 import os
 import unittest
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from FoundationSegLib import mrml
-from FoundationSegLib.errors import VolumeError
-from FoundationSegLib.prompts import Box, Lasso, Point, Scribble
-from scene_case import SceneTestCase, slicer
+from live_case import ON, OUTSIDE, LiveTestCase, slicer
 
 # isort: split
+from FoundationSegLib import mrml
+from FoundationSegLib.prompts import Box, Lasso, Point, Scribble
 from FoundationSegLib.scene import prompt_nodes
-from FoundationSegLib.scene.live import Event
+from FoundationSegLib.scene.parameters import parametersOf
 
 
-class RecordingLive:
-    """What the tools use of LiveSegmentation, on the real scene but without a model."""
-
-    def __init__(self, segmentationNode: Any) -> None:
-        self.segmentationNode = segmentationNode
-        self.segmentId = mrml.addSegment(segmentationNode, "Lesion")
-        self.volumeError: str = ""
-        self.released: list[Any] = []
-        self._positive = True
-        self._observers: list[Callable[[], None]] = []
-
-    @property
-    def positive(self) -> bool:
-        return self._positive
-
-    @positive.setter
-    def positive(self, positive: bool) -> None:
-        self._positive = positive
-        self.tell()
-
-    def tell(self) -> None:
-        for observer in list(self._observers):
-            observer()
-
-    def observe(self, event: Event, callback: Callable[[], None]) -> Callable[[], None]:
-        assert event is Event.PROMPTS
-        self._observers.append(callback)
-        return lambda: self._observers.remove(callback)
-
-    def promptNode(self, positive: bool) -> Any:
-        if self.volumeError:
-            raise VolumeError(self.volumeError)
-        before = prompt_nodes.promptNodes(self.segmentationNode)
-        node = prompt_nodes.pointsNode(self.segmentationNode, self.segmentId, positive)
-        if node not in before:
-            self.tell()
-        return node
-
-    def newPrompt(self, className: str, positive: bool) -> Any:
-        if self.volumeError:
-            raise VolumeError(self.volumeError)
-        return prompt_nodes.newPromptNode(className, self.segmentationNode, self.segmentId, positive)
-
-    def release(self, markupsNode: Any) -> None:
-        self.released.append(markupsNode)
-
-    def prompts(self) -> list[Any]:
-        nodes = prompt_nodes.promptNodes(self.segmentationNode, self.segmentId)
-        return [prompt for node in nodes for prompt in mrml.promptsFromMarkups(node)]
-
-
-class PromptToolsTest(SceneTestCase):
+class PromptToolsTest(LiveTestCase):
     def setUp(self) -> None:
         super().setUp()
         import headless_slicer
@@ -81,12 +28,11 @@ class PromptToolsTest(SceneTestCase):
         from headless_slicer.views import Layout, SliceView
 
         self.qt = qt
-        self.volume = self.addVolume()
         self.view = SliceView()
         self.view.sliceNode.RotateToVolumePlane(self.volume)
         self.view.show(self.volume)
+        self.view.sliceNode.JumpSliceByOffsetting(*self.voxelCentre(ON, self.volume))
         self.layout = slicer.app.layout = Layout(self.view)
-        self.live = RecordingLive(mrml.createSegmentation(self.volume))
         self.panel = qt.QWidget()
         self.tools = PromptTools(self.panel, self.live)
         self.tools.enter()
@@ -107,6 +53,17 @@ class PromptToolsTest(SceneTestCase):
         names = ("point", "box", "scribble", "lasso", "positive", "negative")
         return [name for name in names if getattr(self.tools.ui, f"{name}Button").checked]
 
+    def prompts(self) -> list[Any]:
+        nodes = self.live.promptNodes()
+        return [prompt for node in nodes for prompt in mrml.promptsFromMarkups(node)]
+
+    def clickVoxel(self, kji: tuple[int, int, int]) -> None:
+        self.view.click(*self.view.device(self.voxelCentre(kji, self.volume)))
+
+    def cursor(self) -> Any:
+        slicer.app.processEvents()
+        return self.view.cursor.pixmap().toImage() if self.view.cursor is not None else None
+
     def show(self, picture: str) -> None:
         slicer.app.processEvents()
         folder = os.environ.get("PANEL_PICTURES")
@@ -116,63 +73,60 @@ class PromptToolsTest(SceneTestCase):
     def test_every_tool_makes_signed_prompts_with_the_mouse(self) -> None:
         self.show("prompt-tools-idle")
         self.tools.ui.pointButton.click()
-        self.view.click(200, 150)
+        self.clickVoxel(ON)
+        self.settle()
+        before = self.voxels()
+        self.assertGreater(before, 0)
         self.tools.ui.negativeButton.click()
-        self.view.click(250, 150)
-        self.view.click(250, 170)
-        signs = [(type(prompt), prompt.positive) for prompt in self.live.prompts()]
-        self.assertEqual(signs, [(Point, True), (Point, False), (Point, False)])
+        self.clickVoxel((ON[0], OUTSIDE[1], OUTSIDE[2]))
+        self.settle()
+        signs = [(type(prompt), prompt.positive) for prompt in self.prompts()]
+        self.assertEqual(signs, [(Point, True), (Point, False)])
         self.show("prompt-tools-point-beside")
-        for name, kind in (("box", Box), ("scribble", Scribble), ("lasso", Lasso)):
+        self.tools.ui.positiveButton.click()
+        for count, (name, kind) in enumerate((("box", Box), ("scribble", Scribble), ("lasso", Lasso)), 3):
             getattr(self.tools.ui, f"{name}Button").click()
-            self.assertEqual(self.checked(), [name, "negative"])
-            self.view.drag((150, 100), (220, 100), (220, 180), (160, 180))
-            prompt = self.live.prompts()[-1]
-            self.assertEqual((type(prompt), prompt.positive), (kind, False))
-        self.assertEqual(len(self.live.released), 3)
-        self.assertEqual(len(self.live.prompts()), 6)  # the strokes have placed no point
+            self.assertEqual(self.checked(), [name, "positive"])
+            self.view.drag((180, 130), (220, 130), (220, 170), (190, 170))
+            self.settle()
+            self.ready()
+            self.assertEqual(len(self.prompts()), count)  # the stroke has placed no point
+            self.assertEqual((type(self.prompts()[-1]), self.prompts()[-1].positive), (kind, True))
+        self.assertEqual(len([prompt for round_ in self.rounds() for prompt in round_]), 5)
 
-    def test_keys_take_tools_change_the_sign_and_put_them_away(self) -> None:
+    def test_keys_and_cursor(self) -> None:
+        from FoundationSegLib.panel.prompt_icons import signCursor
+
+        on, beside = (signCursor(sign).pixmap().toImage() for sign in (True, False))
+        self.assertNotEqual(on, beside)
+        self.assertIsNone(self.cursor())
         for key, tool in (("P", "point"), ("O", "box"), ("S", "scribble"), ("L", "lasso")):
             self.press(key)
             self.assertEqual((self.tools.tool, self.checked()), (tool, [tool, "positive"]))
+            self.assertEqual(self.cursor(), on)
         self.press("X")
         self.assertFalse(self.live.positive)
         self.assertEqual(self.checked(), ["lasso", "negative"])
-        self.press("L")
+        self.assertEqual(self.cursor(), beside)
+        self.press("P")
+        self.assertEqual(self.cursor(), beside)
+        self.press("P")
         self.assertIsNone(self.tools.tool)
+        self.assertTrue(self.cursor().isNull())  # Slicer's own again
         self.press("S")
         self.view.drag((150, 100), (220, 100), release=False)
         self.press("Escape")
         self.assertEqual(self.tools.tool, "scribble")
         self.view.event("LeftButtonReleaseEvent", 220, 100)
-        self.assertEqual(self.live.prompts(), [])
+        self.assertEqual(self.prompts(), [])
         self.press("Escape")
         self.assertIsNone(self.tools.tool)
         self.tools.exit()
         self.press("P")
         self.assertIsNone(self.tools.tool)
 
-    def test_the_cursor_shows_the_sign_while_a_tool_is_in_the_hand(self) -> None:
-        from FoundationSegLib.panel.prompt_icons import signCursor
-
-        def shown() -> Any:
-            slicer.app.processEvents()
-            return self.view.cursor.pixmap().toImage() if self.view.cursor is not None else None
-
-        on, beside = (signCursor(sign).pixmap().toImage() for sign in (True, False))
-        self.assertNotEqual(on, beside)
-        self.assertIsNone(shown())
-        for tool in ("pointButton", "lassoButton"):
-            getattr(self.tools.ui, tool).click()
-            self.assertEqual(shown(), on)
-            self.press("X")
-            self.assertEqual(shown(), beside)
-            self.press("X")
-        self.tools.ui.lassoButton.click()
-        self.assertTrue(shown().isNull())
-
-    def test_a_view_of_another_layout_can_be_drawn_in(self) -> None:
+    def test_tools_follow_layout_segment_and_scene(self) -> None:
+        from FoundationSegLib.panel.prompt_tools import PromptTools
         from headless_slicer.views import SliceView
 
         self.press("S")
@@ -182,46 +136,52 @@ class PromptToolsTest(SceneTestCase):
         self.layout.views["Green"] = other
         self.layout.emit("layoutChanged", 3)
         slicer.app.processEvents()
-        other.drag((150, 100), (220, 100), (220, 180))
-        self.assertEqual([type(prompt) for prompt in self.live.prompts()], [Scribble])
+        other.drag((180, 130), (220, 130), (220, 170))
+        self.assertEqual([type(prompt) for prompt in self.prompts()], [Scribble])
         self.assertIsNotNone(other.cursor)
 
-    def test_points_follow_the_segment_and_other_tasks_end_the_tool(self) -> None:
+        first = self.live.newSegment("First")
         self.press("P")
-        first = self.live.segmentId
-        self.live.segmentId = mrml.addSegment(self.live.segmentationNode, "Other")
-        self.live.tell()
-        self.view.click(200, 150)
-        self.assertEqual(len(self.live.prompts()), 1)
-        self.assertEqual(len(prompt_nodes.promptNodes(self.live.segmentationNode, first)), 1)
-        # A stroke of a script's makes a node, which Slicer makes the one to place; the tool stays.
+        self.clickVoxel(ON)
+        self.live.newSegment("Second")
+        slicer.app.processEvents()
+        self.assertEqual(self.tools.tool, "point")
+        self.clickVoxel(ON)
+        self.assertEqual(len(prompt_nodes.promptNodes(self.node, first)), 1)
+        self.assertEqual(len(self.prompts()), 1)
+        # A script's new prompt becomes the markups node to place in Slicer; the tool stays.
         self.live.newPrompt("vtkMRMLMarkupsROINode", True).SetSize(1, 2, 3)
         slicer.app.processEvents()
         self.assertEqual(self.tools.tool, "point")
-        self.view.click(220, 150)
-        self.assertEqual([type(prompt) for prompt in self.live.prompts()], [Point, Point, Box])
+        self.clickVoxel((ON[0], ON[1], ON[2] + 1))
+        self.assertEqual(sum(isinstance(prompt, Point) for prompt in self.prompts()), 2)
         self.addNode("MarkupsFiducial", "the user's own")
         slicer.app.processEvents()
-        self.assertIsNone(self.tools.tool)
-        self.assertEqual(self.checked(), ["positive"])
+        self.assertEqual((self.tools.tool, self.checked()), (None, ["positive"]))
         self.press("P")
         self.scene.Clear()
         self.assertIsNone(self.tools.tool)
 
+        slicer.app.layout = None  # no main window: no views, and no errors
+        tools = PromptTools(self.qt.QWidget(), self.live)
+        tools.enter()
+        tools.setTool("scribble")
+        self.assertEqual(tools.tool, "scribble")
+        tools.close()
+
     def test_what_cannot_be_done_is_said(self) -> None:
-        self.live.volumeError = "No volume is selected; choose one."
+        parametersOf(self.scene).volume = None
         self.tools.ui.pointButton.click()
-        self.assertIsNone(self.tools.tool)
-        self.assertEqual(self.checked(), ["positive"])
-        self.assertEqual(self.tools.ui.hintLabel.text, self.live.volumeError)
+        self.assertEqual((self.tools.tool, self.checked()), (None, ["positive"]))
+        self.assertIn("volume", self.tools.ui.hintLabel.text)
         self.show("prompt-tools-error")
         self.tools.ui.scribbleButton.click()
         self.view.drag((150, 100), (220, 100))
-        self.assertEqual(self.tools.ui.hintLabel.text, self.live.volumeError)
-        self.live.volumeError = ""
+        self.assertIn("volume", self.tools.ui.hintLabel.text)
+        parametersOf(self.scene).volume = self.volume
         self.view.drag((150, 100), (151, 100))
         self.assertIn("along", self.tools.ui.hintLabel.text)
-        self.assertEqual(self.live.prompts(), [])
+        self.assertEqual(self.prompts(), [])
 
         self.tools.setPromptKinds(("box",), "MedSAM")
         self.assertIsNone(self.tools.tool)
@@ -232,16 +192,6 @@ class PromptToolsTest(SceneTestCase):
         self.press("O")
         self.assertEqual(self.tools.tool, "box")
         self.show("prompt-tools-box-only")
-
-    def test_without_a_main_window_there_are_no_views_and_no_errors(self) -> None:
-        from FoundationSegLib.panel.prompt_tools import PromptTools
-
-        slicer.app.layout = None
-        tools = PromptTools(self.qt.QWidget(), self.live)
-        tools.enter()
-        tools.setTool("scribble")
-        self.assertEqual(tools.tool, "scribble")
-        tools.close()
 
 
 if __name__ == "__main__":
