@@ -144,7 +144,7 @@ class Language:
 
     def place(self, subject: Subject) -> str:
         """Where a finding is ("in the right upper lobe"); empty where it is not known, or its own words say it."""
-        if subject.kind == Kind.NODE and subject.region:
+        if subject.kind == Kind.NODE and subject.region and not self._is_part(subject.region):
             station = re.fullmatch(r"station (.+)", subject.region)
             return self.data["words"]["station"].format(name=station[1]) if station else ""
         if not subject.organ or self._finding(subject).get("placed"):
@@ -199,13 +199,18 @@ class Language:
 
     def _adjective(self, subject: Subject) -> str:
         """What a lymph node's region adds to its noun ("left para-aortic")."""
-        if subject.kind != Kind.NODE or not subject.region or subject.region.startswith("station "):
+        region = subject.region
+        if subject.kind != Kind.NODE or not region or region.startswith("station ") or self._is_part(region):
             return ""
-        region = self.data["node_regions"].get(subject.region, subject.region)
+        region = self.data["node_regions"].get(region, region)
         side = self.data["sides"].get(subject.side.value, "")
         words = f"{side} {region}" if "" in self.data["declension"] else f"{region} {side}"
         text: str = self.data["words"]["adjective"].format(words=words.strip())
         return text
+
+    def _is_part(self, region: str) -> bool:
+        """Whether a region is a part of an organ, and no region of lymph nodes."""
+        return region in self.data["regions"] or region.startswith("segment ")
 
     # --- forms ---
 

@@ -10,6 +10,7 @@ from .pen import Pen
 
 FINDINGS = (Kind.LESION, Kind.NODE, Kind.OTHER)
 _DEFAULT_DETAILS = ("volume", "mean", "suv_max")
+_TOUCHED = 2  # structures that a sentence names
 
 
 def write_findings(pen: Pen, subjects: Iterable[Subject], details: Sequence[str] | None = None) -> None:
@@ -75,7 +76,7 @@ def _write_finding(pen: Pen, subject: Subject, quantities: Sequence[str]) -> Non
     level = pen.text(subject, "level")
     if level is not None:
         place = f"{place}{words.part('lesion_level', level=str(level.value))}"
-    near, neighbours = _neighbours(pen, subject)
+    near, neighbours = _neighbours(pen, subject, "distance" in quantities)
     key = "lesion_details" if measured else "lesion"
     fields = {"details": words.joined([words.detail(fact) for fact in measured])} if measured else {}
     text = words.sentence(key if place else f"{key}_nowhere", a=name, place=place, near=near, **fields)
@@ -84,12 +85,12 @@ def _write_finding(pen: Pen, subject: Subject, quantities: Sequence[str]) -> Non
     _write_change(pen, subject)
 
 
-def _neighbours(pen: Pen, subject: Subject) -> tuple[str, list[Fact]]:
-    """What it touches, and the distance to the nearest named structure that it does not touch, in words."""
+def _neighbours(pen: Pen, subject: Subject, with_distance: bool) -> tuple[str, list[Fact]]:
+    """What it touches, else, if that is wanted, the distance to the nearest named structure, in words."""
     words = pen.language
     names = {other.id: other for other in pen.facts.subjects if other.kind == Kind.ORGAN}
     touching, distant = [], []
-    for fact in pen.facts.of(subject.id):
+    for fact in pen.of(subject.id):
         other = names.get(fact.of)
         if other is None or other.organ == subject.organ:
             continue
@@ -99,7 +100,7 @@ def _neighbours(pen: Pen, subject: Subject) -> tuple[str, list[Fact]]:
             distant.append((fact, other))
     distant.sort(key=lambda pair: float(pair[0].value))
     text = ""
-    for fact, other in (chosen := touching or distant[:1]):
+    for fact, other in (chosen := touching[:_TOUCHED] or (distant[:1] if with_distance else [])):
         if touching:
             text += words.part("adjacent", at=words.organ(other.organ, other.side, "at", other.region))
         else:
@@ -141,6 +142,6 @@ def _write_resolved(pen: Pen, subject: Subject) -> None:
     place = words.place(subject)
     name = words.finding(subject, "the_one")
     text = words.sentence("resolved", the=f"{name} {place}".strip())
-    absent = [fact for fact in pen.facts.of(subject.id, "presence") if fact.value == "searched_not_found"]
+    absent = [fact for fact in pen.of(subject.id, "presence") if fact.value == "searched_not_found"]
     pen.absences |= {fact.id for fact in absent}
     pen.say(text, [pen.text(subject, "trend"), prior, *absent])

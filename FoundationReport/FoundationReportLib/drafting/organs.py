@@ -76,7 +76,7 @@ def write_other(pen: Pen) -> None:
     for members in organs.values():
         own = pen.by_side(s for s in members if s.kind == Kind.ORGAN)
         findings = [s for s in members if s.kind != Kind.ORGAN]
-        if findings or any(fact.quantity != "coverage" for s in own for fact in pen.facts.of(s.id)):
+        if findings or any(fact.quantity != "coverage" for s in own for fact in pen.of(s.id)):
             _write_one(pen, own, findings, _EVERYTHING, None)
         silent += [s for s in _silent(pen, own, findings) if _coverage(pen, s) != "outside_view"]
         pen.written |= {subject.id for subject in own}
@@ -178,7 +178,7 @@ def _write_absences(pen: Pen, organs: Sequence[Subject]) -> None:
     """What was searched for and not found; once for both sides where it holds for both."""
     found: dict[str, list[Fact]] = {}
     for subject in organs:
-        for fact in pen.facts.of(subject.id, "presence"):
+        for fact in pen.of(subject.id, "presence"):
             if fact.value == "searched_not_found" and fact.id not in pen.absences:
                 found.setdefault(fact.of, []).append(fact)
     for facts in found.values():
@@ -210,7 +210,7 @@ def _write_counts(pen: Pen, organs: Iterable[Subject], findings: Sequence[Subjec
     """How many there are, where a count says that these are all."""
     words = pen.language
     for subject in organs:
-        for fact in pen.facts.of(subject.id, "count"):
+        for fact in pen.of(subject.id, "count"):
             if not fact.exhaustive or not isinstance(fact.value, int | float) or fact.value < 1:
                 continue
             number = round(fact.value)
@@ -238,19 +238,15 @@ def _all_searched(organs: Sequence[Subject], pen: Pen) -> bool:
 
 def _searched(pen: Pen, organ: Subject) -> bool:
     """Whether something looked for lesions in all of it: a count of all, or a search without result."""
-    counted = any(fact.exhaustive for fact in pen.facts.of(organ.id, "count"))
+    counted = any(fact.exhaustive for fact in pen.of(organ.id, "count"))
     general = ("lesion", "nodule", "mass", "tumor", "metastasis")
-    absent = any(
-        fact.value == "searched_not_found" and fact.of in general for fact in pen.facts.of(organ.id, "presence")
-    )
+    absent = any(fact.value == "searched_not_found" and fact.of in general for fact in pen.of(organ.id, "presence"))
     return counted or absent
 
 
 def _says_something(pen: Pen, subject_id: str) -> bool:
     """Whether a sentence of the draft rests on a fact about the subject that says more than that it was in view."""
-    facts = {
-        fact.id for fact in pen.facts.of(subject_id) if fact.quantity != "coverage" or fact.value == "outside_view"
-    }
+    facts = {fact.id for fact in pen.of(subject_id) if fact.quantity != "coverage" or fact.value == "outside_view"}
     return any(facts & set(line.facts) for line in pen.lines)
 
 

@@ -118,9 +118,9 @@ def _density(subject: Subject) -> Known | None:
 
 def _multiple(rule: Rule, facts: Facts, subject: Subject) -> Known | None:
     """Two measured ones are several; a single one is the only one where a count says that there are no others."""
-    nodules = [other for other in facts.subjects if applies(rule, facts, other)]
-    if len(nodules) > 1:
-        return Known(True, tuple(fact.id for other in nodules for fact in facts.of(other.id, "presence")))
+    other = next((s for s in facts.subjects if s.id != subject.id and applies(rule, facts, s)), None)
+    if other is not None:
+        return Known(True, tuple(fact.id for s in (subject, other) for fact in facts.of(s.id, "presence")))
     for fact in facts.facts:
         if fact.quantity == "count" and fact.exhaustive and _is_in(facts, fact.subject, subject):
             return Known(float(fact.value) > 1, (fact.id,))
