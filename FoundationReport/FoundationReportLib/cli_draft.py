@@ -12,6 +12,7 @@ from FoundationSegLib.cli_models import add_accept
 from FoundationSegLib.terminal import Terminal
 
 from . import commands_draft, commands_suggest
+from .case_files import REPORT
 from .commands_draft import DraftJob, EngineJob, Reading, Study
 
 Command = Callable[[str, str, str | None], argparse.ArgumentParser]
@@ -30,9 +31,33 @@ def add_draft(command: Command) -> None:
         "--template", default="generic", metavar="NAME", help="see `templates list`, or a file (default: generic)"
     )
     draft.add_argument("--language", default="en", metavar="CODE", help="of the draft (default: en)")
-    draft.add_argument("--prior", type=Path, metavar="FILE", help="an earlier study's volume, to compare with")
-    draft.add_argument("--prior-segmentation", type=Path, metavar="FILE.seg.nrrd", help="what was drawn on that")
+    draft.add_argument(
+        "--prior",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="an earlier study, the oldest first: its volume, or its case or facts file",
+    )
+    draft.add_argument(
+        "--prior-segmentation",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE.seg.nrrd",
+        help="what was drawn on the volume of --prior",
+    )
     draft.add_argument("--prior-series", metavar="N", help="of several DICOM series of the earlier study, the one")
+    draft.add_argument(
+        "--targets", action="append", metavar="NAME", help="RECIST target lesions; auto: the largest ones at baseline"
+    )
+    draft.add_argument(
+        "--searched",
+        action="append",
+        default=[],
+        metavar="ORGAN:FINDING",
+        help="what was gone through in full, such as lung:nodule; only this can be reported as not found",
+    )
     draft.add_argument("--context", type=Path, metavar="FHIR.json", help="a FHIR R4 bundle: age, indication, labs")
     draft.add_argument(
         "--answer",
@@ -171,17 +196,27 @@ def _suggest(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> Rep
 
 
 def _draft(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> Report:
-    if (parsed.prior is None) != (parsed.prior_segmentation is None):
-        parser.error("an earlier study needs both --prior and --prior-segmentation")
     job = DraftJob(
         study=_study(parsed),
         out=parsed.out,
         template=parsed.template,
         language=parsed.language,
-        prior=Study(parsed.prior, parsed.prior_segmentation, parsed.prior_series) if parsed.prior is not None else None,
+        priors=_priors(parsed, parser),
         context=parsed.context,
         engine=_engine(parsed) if parsed.engine is not None else None,
         answers=parsed.answer,
+        searched=parsed.searched,
+        targets=parsed.targets,
         reading=_reading(parsed),
     )
     return commands_draft.draft(job, Terminal(parsed.accept_licence))
+
+
+def _priors(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> list[Study]:
+    """Volumes take the segmentations in their order; cases and facts files take none."""
+    measured = [path for path in parsed.prior if path.suffix == ".json" or (path / REPORT).exists()]
+    images = [path for path in parsed.prior if path not in measured]
+    if len(images) != len(parsed.prior_segmentation):
+        parser.error("an earlier volume needs both --prior and --prior-segmentation")
+    drawn = iter(parsed.prior_segmentation)
+    return [Study(path, None if path in measured else next(drawn), parsed.prior_series) for path in parsed.prior]

@@ -8,31 +8,33 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from FoundationSegLib.cli_base import Report as Result
 from FoundationSegLib.commands import Listener
 from FoundationSegLib.segmentation_io import SegmentationFile, read_segmentation
 from FoundationSegLib.volume import NonFinite, Volume
 
-from .case import Case, require_new
+from .case import Case, read_report, require_new
 from .commands import SOFTWARE, report_data
 from .errors import CaseError, EngineError
 from .model import ClinicalContext, Facts, Report
 from .render import facts_table, report_text
+from .serialise import load_facts
 
 if TYPE_CHECKING:
     from FoundationSegLib.segmentation_io import BoolArray
 
     from .engines import Engine
+    from .measure import Search
 
 
 @dataclass(frozen=True)
 class Study:
-    """A volume and what was drawn on it, as files."""
+    """A volume and what was drawn on it, as files. An earlier one may be a case or facts file: no `segmentation`."""
 
     volume: Path
-    segmentation: Path
+    segmentation: Path | None
     series: str | None = None
 
 
@@ -59,22 +61,32 @@ class EngineJob:
 
 @dataclass(frozen=True)
 class DraftJob:
-    """What `draft` was asked for. `answers`: for the rules, as "name=value"."""
+    """What `draft` was asked for.
+
+    Attributes:
+        priors: earlier studies, the oldest first: volume and segmentation, or a case or facts file in `volume`.
+        answers: for the rules, as "name=value".
+        searched: "organ:finding" that something or somebody went through in full.
+        targets: RECIST target lesions by name or id; "auto" chooses them.
+    """
 
     study: Study
     out: Path
     template: str = "generic"
     language: str = "en"
-    prior: Study | None = None
+    priors: Sequence[Study] = ()
     context: Path | None = None
     engine: EngineJob | None = None
     answers: Sequence[str] = ()
+    searched: Sequence[str] = ()
+    targets: Sequence[str] | None = None
     reading: Reading = Reading()
 
 
 def draft(job: DraftJob, listener: Listener) -> Result:
     """Measures, drafts, asks a model if one is named, checks, and writes a new case. Raises this package's errors."""
     from .draft import draft as make_draft
+    from .measure import Search, read_header
     from .rules import parse_answers
     from .templates import load_template
 
@@ -86,10 +98,20 @@ def draft(job: DraftJob, listener: Listener) -> Result:
     seconds: dict[str, float] = {}
     with _timed(seconds, "read"):
         volume, segmentation = _read(job.study, job.reading, listener)
-        prior = _read(job.prior, job.reading, listener) if job.prior is not None else None
+        searched = [Search.parse(text) for text in job.searched]
+        earlier = [_earlier(study, job.reading, searched, listener) for study in job.priors]
     listener.say("Measuring ...")
     with _timed(seconds, "measure"):
-        facts = _measured(volume, segmentation, prior, job.reading)
+        header = read_header(job.study.volume, job.study.series)
+        facts = _measured(
+            volume,
+            segmentation,
+            header=header,
+            prior=earlier or None,
+            searched=searched,
+            targets=job.targets,
+            other_image=job.reading.other_image,
+        )
     with _timed(seconds, "draft"):
         report = make_draft(facts, template, context=context, language_code=job.language, answers=answers)
     with _timed(seconds, "check"):
@@ -180,6 +202,8 @@ def _read(study: Study, reading: Reading, listener: Listener) -> tuple[Volume, S
         listener.say(f"Note: {warning}")
     if reading.modality is not None:
         volume = replace(volume, modality=reading.modality)
+    if study.segmentation is None:
+        raise CaseError(f"{study.volume} has no segmentation; give what was drawn on it.")
     return volume, read_segmentation(study.segmentation)
 
 
@@ -200,15 +224,23 @@ def _same_study(study: Study, reading: Reading, report: Report, listener: Listen
     return volume, segmentation
 
 
-def _measured(
-    volume: Volume,
-    segmentation: SegmentationFile,
-    prior: tuple[Volume, SegmentationFile] | None,
-    reading: Reading,
-) -> Facts:
+def _measured(volume: Volume, segmentation: SegmentationFile, **options: Any) -> Facts:
     from .measure import measure
 
-    return measure(volume, segmentation, prior=prior, other_image=reading.other_image)
+    return measure(volume, segmentation, **options)
+
+
+def _earlier(study: Study, reading: Reading, searched: Sequence[Search], listener: Listener) -> Facts:
+    """The facts of an earlier study: of a case, a facts file, or measured now."""
+    from .measure import read_header
+
+    if study.segmentation is None:
+        if study.volume.is_dir():
+            return read_report(study.volume).facts
+        return load_facts(study.volume)
+    volume, segmentation = _read(study, reading, listener)
+    header = read_header(study.volume, study.series)
+    return _measured(volume, segmentation, header=header, searched=searched, other_image=reading.other_image)
 
 
 def _context(path: Path | None, listener: Listener) -> ClinicalContext | None:

@@ -33,8 +33,11 @@ def factsFromNodes(
     segmentationNode: Any,
     priorVolumeNode: Any = None,
     priorSegmentationNode: Any = None,
+    **options: Any,
 ) -> Facts:
     """What can be measured of a volume node and the segments drawn on it, and what changed since a prior study.
+
+    `options` are those of `measure` (header, searched, targets, ...).
 
     Raises:
         MeasurementError: if a node cannot be used, or the two do not belong together; the sentence says which.
@@ -43,7 +46,7 @@ def factsFromNodes(
         raise MeasurementError("A prior study needs both its volume and its segmentation; choose the other one too.")
     volume, records = _read(volumeNode, segmentationNode)
     prior = _read(priorVolumeNode, priorSegmentationNode) if priorVolumeNode is not None else None
-    return measure(volume, records, prior=prior)
+    return measure(volume, records, prior=prior, **options)
 
 
 def recordsFromNode(segmentationNode: Any, volumeNode: Any) -> list[SegmentRecord]:
