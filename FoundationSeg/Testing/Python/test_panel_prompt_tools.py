@@ -83,15 +83,17 @@ class PromptToolsTest(LiveTestCase):
         signs = [(type(prompt), prompt.positive) for prompt in self.prompts()]
         self.assertEqual(signs, [(Point, True), (Point, False)])
         self.show("prompt-tools-point-beside")
-        self.tools.ui.positiveButton.click()
-        for count, (name, kind) in enumerate((("box", Box), ("scribble", Scribble), ("lasso", Lasso)), 3):
+        drawn = (("box", Box, True), ("scribble", Scribble, False), ("lasso", Lasso, True))
+        for count, (name, kind, positive) in enumerate(drawn, 3):
             getattr(self.tools.ui, f"{name}Button").click()
-            self.assertEqual(self.checked(), [name, "positive"])
-            self.view.drag((180, 130), (220, 130), (220, 170), (190, 170))
+            self.press("X")
+            self.assertEqual(self.checked(), [name, "positive" if positive else "negative"])
+            path = [(180, 130), (220, 130), (220, 170), (190, 170)]
+            self.view.drag(*path if positive else [(x, y + 90) for x, y in path[:2]])
             self.settle()
             self.ready()
             self.assertEqual(len(self.prompts()), count)  # the stroke has placed no point
-            self.assertEqual((type(self.prompts()[-1]), self.prompts()[-1].positive), (kind, True))
+            self.assertEqual((type(self.prompts()[-1]), self.prompts()[-1].positive), (kind, positive))
         self.assertEqual(len([prompt for round_ in self.rounds() for prompt in round_]), 5)
 
     def test_keys_and_cursor(self) -> None:
