@@ -142,6 +142,10 @@ class Language:
             return self._declined(self._named_noun("unknown", region), side, case)
         return f"{self._declined(self._named_noun('unknown', region), Side.NONE, case)} {whole}"
 
+    def is_plural(self, organ: str, side: Side, region: str = "") -> bool:
+        """Whether a verb after `organ(...)` stands in the plural: both of a pair, or a word like "ribs"."""
+        return side == Side.BOTH or (not region and bool(self.data["organs"].get(organ, {}).get("plural")))
+
     def place(self, subject: Subject) -> str:
         """Where a finding is ("in the right upper lobe"); empty where it is not known, or its own words say it."""
         if subject.kind == Kind.NODE and subject.region and not self._is_part(subject.region):

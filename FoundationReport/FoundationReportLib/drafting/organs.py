@@ -152,7 +152,7 @@ def _write_coverage(pen: Pen, organs: Iterable[Subject]) -> None:
             pen.say(words.sentence(many, the=words.organ(whole[0].organ, Side.BOTH)), facts)
             found = [subject for subject in found if subject.region]
         for subject in found:
-            key = many if subject.side == Side.BOTH else one
+            key = many if words.is_plural(subject.organ, subject.side, subject.region) else one
             pen.say(
                 words.sentence(key, the=words.organ(subject.organ, subject.side, "the", subject.region)),
                 [pen.coverage(subject)],
@@ -169,7 +169,8 @@ def _write_details(pen: Pen, subject: Subject, quantities: Sequence[str]) -> Non
         of = words.organ(subject.organ, subject.side, "of", subject.region)
         pen.say(words.sentence("organ_part_details", of=of, details=text), details)
     else:
-        key = "organs_details" if subject.side == Side.BOTH else "organ_details"
+        plural = words.is_plural(subject.organ, subject.side, subject.region)
+        key = "organs_details" if plural else "organ_details"
         the = words.organ(subject.organ, subject.side, "the", subject.region)
         pen.say(words.sentence(key, the=the, details=text), details)
 
