@@ -381,7 +381,10 @@ class LiveSegmentation(Desk):
 
     def _followSegments(self) -> None:
         """Brings segments and markups in step; chooses another segment where the current one is gone."""
-        node = self.segmentationNode
+        node, task = self.segmentationNode, self._task
+        if task is not None and task.segmentationNode.GetSegmentation().GetSegment(task.segmentId) is None:
+            self._interrupt()
+            self._say(_("The prediction was given up, because its segment was removed."))
         self._watch.follow(node, self.volumeNode)
         self._problem = self.problem()
         if node is not None:
@@ -404,7 +407,7 @@ class LiveSegmentation(Desk):
             elapsed = round(task.elapsed, 1)
             status = Status(state, "", False, task.stage, task.fraction, elapsed, task.expected)
         elif self._problem:
-            status = Status(State.EMPTY, self._message or self._problem, self._isError)
+            status = Status(State.EMPTY, self._problem)
         else:
             status = Status(State.READY, self._message, self._isError)
         if status != self._status:

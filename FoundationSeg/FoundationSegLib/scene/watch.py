@@ -61,11 +61,12 @@ class SceneWatch(VTKObservationMixin):  # type: ignore[misc]
             events = (kind.SegmentAdded, kind.SegmentRemoved, kind.SegmentModified, kind.SourceRepresentationModified)
             wanted += [(segmentation, event) for event in events]
         for node in (segmentationNode, volumeNode):
-            if node is not None:
+            if node is not None and node.IsA("vtkMRMLTransformableNode"):
                 wanted.append((node, node.TransformModifiedEvent))
         if volumeNode is not None:
-            wanted.append((volumeNode, volumeNode.ImageDataModifiedEvent))
             wanted.append((volumeNode, vtk.vtkCommand.ModifiedEvent))
+            if volumeNode.IsA("vtkMRMLVolumeNode"):
+                wanted.append((volumeNode, volumeNode.ImageDataModifiedEvent))
         for watched in self._watched:
             if watched not in wanted:
                 self.removeObserver(*watched, self._onSegments)
