@@ -31,7 +31,7 @@ _ANSWERS: tuple[tuple[tuple[str, ...], str], ...] = (
         "A package arrived damaged and was not installed; try again, and if that does not help, check the proxy.",
     ),
     (
-        ("resolutionimpossible", "conflicting dependencies"),
+        ("error: resolutionimpossible",),  # the traceback in the log names it for other failures too
         "{what} cannot be installed beside what other extensions have installed ({detail}); nothing was changed. "
         "Remove the extension that needs the other version, or use a second copy of 3D Slicer.",
     ),
@@ -90,8 +90,8 @@ def _detail(log: str, what: str) -> str:
     if found:
         return found[1]
     lines = _lines(log)
-    conflict = [line for line in lines if re.search(r"(depends on|requires|user requested)", line)]
-    return " and ".join(conflict[:2])[:200] or what
+    conflict = [line for line in lines if re.search(r"( depends on |user requested)", line)]
+    return " and ".join(dict.fromkeys(conflict[:2]))[:200] or what
 
 
 def _lines(log: str) -> list[str]:
