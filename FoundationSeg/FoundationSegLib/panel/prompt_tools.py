@@ -205,10 +205,14 @@ class PromptTools(VTKObservationMixin):
         placed = slicer.mrmlScene.GetNodeByID(slicer.app.applicationLogic().GetSelectionNode().GetActivePlaceNodeID())
         if placed is not None and isPromptNode(placed) and not self._following:
             # Slicer makes every new markups node the active one, and this is a new prompt, not another task.
-            qt.QTimer.singleShot(0, lambda: self._tool == POINT and self._follow())
+            qt.QTimer.singleShot(0, self._placeOn)
         elif not self._following:
             self._tool = None
             self._show()
+
+    def _placeOn(self) -> None:
+        if self._tool == POINT:
+            self._follow()
 
     def _onViewsChanged(self) -> None:
         if self._tool is not None:
