@@ -57,6 +57,8 @@ class Claim:
     plural: bool = False
     definite: bool = False
     enlarged_node: bool = False
+    target: bool = False
+    located: bool = False
     uptake: bool = False
     sites: list[Site] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
@@ -111,10 +113,9 @@ class Reading:
     no_prior: bool = False
     compares: bool = False
     hedged: bool = False
-    negated_technique: bool = False
+    recommends: bool = False
+    quotes: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
-    study_values: list[Value] = field(default_factory=list)
-    header: bool = False
 
 
 @dataclass
@@ -163,6 +164,7 @@ def _inside_list(mentions: list[Mention], n: int) -> bool:
 
 def understand(mentions: list[Mention], lex: Lexicon) -> Reading:
     """The claims of a sentence."""
+    mentions = _plain_words(mentions)
     reading = Reading()
     _study_level(mentions, reading)
     builder = _Builder(lex, reading)
@@ -170,6 +172,25 @@ def understand(mentions: list[Mention], lex: Lexicon) -> Reading:
         builder.take(chunk)
     reading.claims = [c for c in builder.finish() if not _void(c)]
     return reading
+
+
+_ADJECTIVES = {"suspicious", "concerning", "worrisome", "apparent", "indeterminate"}
+_AMOUNT_TO = {"compatible with", "consistent with", "correspond to", "corresponds to", "corresponding to", "in keeping with", "representing",
+              "represent", "represents", "most consistent with"}  # fmt: skip
+
+
+def _plain_words(mentions: list[Mention]) -> list[Mention]:
+    """Words that hedge elsewhere: "no suspicious nodule", "corresponds to PR"."""
+    graded = any(m.kind in ("CATEGORY", "RADS", "QUOTE") for m in mentions)
+    out = []
+    denied = False
+    for mention in mentions:
+        word = " ".join(mention.text.lower().split())
+        denied = (denied or mention.kind == "NEG") and mention.kind != "SEP"
+        if mention.kind == "HEDGE" and ((denied and word in _ADJECTIVES) or (graded and word in _AMOUNT_TO)):
+            mention = replace(mention, kind="NEUTRAL")
+        out.append(mention)
+    return out
 
 
 def _void(claim: Claim) -> bool:
@@ -196,9 +217,24 @@ def _study_level(mentions: list[Mention], reading: Reading) -> None:
             reading.compares = True
         elif mention.kind == "HEDGE":
             reading.hedged = True
+        elif mention.kind == "RECOMMEND":
+            reading.recommends = True
+        elif mention.kind == "QUOTE":
+            reading.quotes.append(mention.value)
+        implied = _IMPLIES.get(mention.kind) or _IMPLIES.get(f"{mention.kind} {mention.value}")
+        if mention.kind == "MEASURE" and mention.value.dimension is Dimension.INTENSITY:
+            implied = "CT"
+        if implied:
+            reading.terms.append((implied, mention.text))
         for entry in (*mention.others, *([] if mention.kind != "TERM" else [mention])):
             if entry.kind == "TERM":
                 reading.terms.append((str(entry.value), mention.text))
+
+
+_IMPLIES = {
+    "AVID": "PT", "UPTAKE": "PT", "QUANTITY suv_max": "PT", "QUANTITY suv_mean": "PT", "QUANTITY suv_peak": "PT", "QUANTITY mtv": "PT",
+    "DENSITY hypo": "CT", "DENSITY hyper": "CT",
+}  # fmt: skip
 
 
 class _Builder:
@@ -276,6 +312,8 @@ class _Builder:
             self._late_quantity(bag, value)
         elif kind == "NEG":
             state.neg = True
+            if mention.text.lower() == "neither":
+                state.sides.append(("both", "neither"))
         elif kind == "NEGAFTER":
             state.negafter = True
         elif kind == "NOT":
@@ -284,8 +322,7 @@ class _Builder:
         elif kind == "HEDGE":
             bag.hedged = True
         elif kind == "COUNT":
-            bag.count = Count(*value)
-            bag.plural |= value[1] > 1
+            self._counted(bag, state, value, row, n)
         elif kind == "SELECT":
             bag.select = bag.select or value
         elif kind == "CHANGE":
@@ -329,12 +366,17 @@ class _Builder:
         elif kind == "UPTO":
             state.cmp = "max"
         elif kind == "PRIOR":
-            if bag.values and not any(m.kind == "MEASURE" for m in row[n + 1 :]):
+            before = next((m for m in reversed(row[:n]) if m.kind not in ("NEUTRAL", "SKIP", "DET")), None)
+            if self._than_before(bag, state):
+                return
+            if before is not None and before.kind == "MEASURE" and not any(m.kind == "MEASURE" for m in row[n + 1 :]):
                 bag.values[-1] = replace(bag.values[-1], prior=True)
             state.prior = True
         elif kind == "NOW":
             state.prior = False
         elif kind == "COMPARE":
+            if self._than_before(bag, state):
+                return
             state.prior = "interval" not in mention.text.lower()
         elif kind == "BY":
             state.by = True
@@ -346,10 +388,35 @@ class _Builder:
             bag.study = True
         elif kind == "NEUTRAL" and mention.text.lower() in ("the", "this", "these", "that", "known"):
             bag.definite = True
+        elif kind == "NEUTRAL" and mention.text.lower() in _VERBS and (bag.finding or bag.select):
+            bag.located = True
         elif kind == "NEUTRAL" and mention.text.lower().startswith(("rang", "vary", "varies")):
             state.range = True
         if kind not in ("NEUTRAL", "DET", "SKIP", "NOT"):
             state.not_ = False
+
+    def _counted(self, bag: Claim, state: _State, value: Any, row: list[Mention], n: int) -> None:
+        count = Count(*value)
+        bound = row[n - 1].text.lower() if n and row[n - 1].kind in ("CMP", "UPTO") else ""
+        if bound and count.op == "=":
+            least = bound in ("at least", "no less than", "not less than")
+            if state.cmp == ">":
+                count = Count(">=", count.n + (0 if least else 1), True)
+            elif state.cmp in ("<", "max"):
+                count = Count("<=", count.n - (1 if bound in ("fewer than", "less than") else 0), True)
+            state.cmp = ""
+        if bag.count is None or bag.count.op != "=" or count.op == "=":
+            bag.count = count
+        bag.plural |= count.n > 1
+
+    def _than_before(self, bag: Claim, state: _State) -> bool:
+        """"Larger than before" is a change, no comparison of two things."""
+        if not state.than or state.sites or state.sides or not bag.compared:
+            return False
+        state.than, bag.than = False, None
+        bag.changes.append(bag.compared)
+        bag.compared = ""
+        return True
 
     def _finding(self, bag: Claim, state: _State, mention: Mention) -> None:
         word = mention.value
@@ -362,16 +429,21 @@ class _Builder:
             if old == "lymph node" and word.concept == "metastasis":
                 bag.enlarged_node = True
         bag.plural |= mention.plural
+        bag.target |= mention.text.lower().startswith("target")
         bag.enlarged_node |= word.enlarged
         bag.uptake |= word.uptake
         for place in word.makes:
+            state.sites = [s for s in state.sites if not any(self.lex.disjoint(n, place) for n in s[0])]
             state.sites.append(((place,), "", mention.start))
+            state.made.append(place)
         if state.neg:
             bag.negated = True
 
     def _site(self, state: _State, value: Any, mention: Mention) -> None:
         nodes, side = value
         several = isinstance(nodes, tuple)
+        if not several and any(self.lex.disjoint(nodes, n) for n in state.made):
+            return
         if several and len(nodes) > 1:
             state.alternatives = [(n,) for n in nodes]
         else:
@@ -523,8 +595,8 @@ class _Builder:
         """A place, then what is there: "Liver: 24 mm lesion", "The spleen without lesion"; or attributes, then the thing."""
         if last.headless and not last.pronoun:
             return True
-        if bag.finding and not last.finding and (last.sites or last.names) and not last.predicated and not last.negated:
-            return True
+        if bag.finding and not last.finding and (last.sites or last.names) and not last.predicated:
+            return not last.negated or (bool(bag.sites) and link in (",", "or", "and", "/", "nor", ", or", ", and"))
         if bag.sites and last.names and not last.sites and not last.predicated and not bag.finding:
             return True
         return False
@@ -532,7 +604,8 @@ class _Builder:
     def _merge(self, bag: Claim, last: Claim, link: str) -> None:
         sites = list(last.sites)
         if bag.sites:
-            if sites and link in ("and", ",", "or", "/") and not bag.finding:
+            apart = all(self.lex.disjoint(a, b) for s in sites for a in s.nodes for b in bag.sites[0].nodes)
+            if sites and link in ("and", ",", "or", "/", ", and", ", or", "nor", "and or") and (not bag.finding or (last.negated and apart)):
                 sites += bag.sites
             else:
                 sites = [self._refined(s, b) for s in (sites or [Site()]) for b in bag.sites]
@@ -692,6 +765,7 @@ class _State:
     sites: list[tuple[tuple[str, ...], str, int]] = field(default_factory=list)
     alternatives: list[tuple[str, ...]] = field(default_factory=list)
     sides: list[tuple[str, str]] = field(default_factory=list)
+    made: list[str] = field(default_factory=list)
     site_plural: bool = False
     quantity: str = ""
     cmp: str = ""
@@ -716,6 +790,9 @@ _COMPARED = {
 }  # fmt: skip
 
 
+_VERBS = {"is", "are", "was", "were", "lies", "lie", "located", "situated", "centered", "lying"}
+
+
 class _Nowhere:
     paired = False
     host: tuple[str, ...] = ()
@@ -724,21 +801,33 @@ class _Nowhere:
 _NOWHERE: Any = _Nowhere()
 
 
+_FLUIDS = {"pleura": "pleural effusion", "pericardium": "pericardial effusion", "peritoneum": "ascites", "abdomen": "ascites", "pelvis": "ascites"}
+
+
 def _complete(claim: Claim) -> None:
-    """An earlier value without a unit has that of the present one ("16 mm, previously 12")."""
+    """Fluid is named after where it is. An earlier value without a unit has that of the present one ("16 mm, previously 12")."""
+    if claim.finding == "fluid":
+        nodes = nodes_of(claim.sites)
+        claim.finding = next((f for n, f in _FLUIDS.items() if n in nodes), "fluid")
     known = [v for v in claim.values if v.measure.dimension is not None or v.quantity]
     for n, value in enumerate(claim.values):
-        if value.quantity == "" and value.measure.dimension is None and known:
+        if value.prior and value.quantity == "" and value.measure.dimension is None and known:
             model = known[0]
             factor = model.measure.factor
             measure = replace(value.measure, values=tuple(v * factor for v in value.measure.values), dimension=model.measure.dimension)
             claim.values[n] = replace(value, measure=measure, quantity=model.quantity)
-        elif value.prior and not value.quantity and known[0].quantity and _fits(known[0].quantity, value.measure):
+        elif known and value.prior and not value.quantity and known[0].quantity and _fits(known[0].quantity, value.measure):
             claim.values[n] = replace(value, quantity=known[0].quantity)
 
 
 def _respective(claims: list[Claim]) -> None:
     """"The right and left kidneys measure 152 and 161 mL": one value each."""
+    for n, claim in enumerate(claims):
+        k = len(claim.sites)
+        run = claims[n : n + k]
+        if k > 1 and len(run) == k and all(c.sites == claim.sites and len(c.values) == 1 and c.finding == claim.finding for c in run):
+            for c, site in zip(run, list(claim.sites), strict=True):
+                c.sites, c.plural = [site], False
     for first, second in zip(claims, claims[1:], strict=False):
         sites = _ordered(first)
         if len(sites) == 2 and len(first.values) == 1 and len(second.values) == 1 and _ordered(second) == sites:
@@ -783,7 +872,7 @@ def _absorb(claim: Claim, bag: Claim) -> None:
     """Adds what a chunk says to a claim."""
     if bag.finding and not claim.finding:
         claim.finding = bag.finding
-    for name in ("plural", "definite", "enlarged_node", "uptake", "hedged", "persists", "study"):
+    for name in ("plural", "definite", "enlarged_node", "target", "located", "uptake", "hedged", "persists", "study"):
         setattr(claim, name, getattr(claim, name) or getattr(bag, name))
     for name in ("count", "select", "factor", "normal", "size", "coverage", "avid", "severity", "relation", "relation_site",
                  "relation_value", "than", "than_finding", "compared", "quantity", "ordered_sides"):  # fmt: skip

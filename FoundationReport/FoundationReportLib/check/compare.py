@@ -364,6 +364,10 @@ def _against_numbers(world: World, name: str, known: tuple[float, float, float, 
         return supported(reason, fact)
     if not right:
         return contradicted(reason, fact)
+    if stable and not numbers and claim.severity in ("severe", "moderate"):
+        return contradicted(f"{reason} That is within what counts as unchanged.", fact)
+    if stable and not numbers and not claim.severity and trend == "unchanged":
+        return contradicted(f"{reason} That counts as unchanged.", fact)
     if stable and not numbers and not claim.severity and trend not in ("larger", "smaller"):
         return unverifiable(f"{reason} That is within what counts as unchanged.", fact)
     return supported(reason, fact)

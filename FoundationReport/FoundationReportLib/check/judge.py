@@ -35,7 +35,7 @@ def judge(world: World, claim: Claim, context: list[Thing]) -> Judged:
 
 
 def _judge(world: World, claim: Claim, context: list[Thing]) -> Judged:
-    if claim.coverage and not (claim.finding and not claim.sites):
+    if claim.coverage and not claim.finding:
         return Judged(check_coverage(world, claim))
     if claim.quantity in STUDY_QUANTITIES and not claim.finding and not claim.sites:
         return Judged(check_study_value(world, claim))
@@ -82,7 +82,7 @@ def _headless(world: World, claim: Claim, context: list[Thing]) -> Judged:
         return Judged(check_normal(world, claim, Site()))
     if claim.changes:
         return Judged(_whole_study_change(world, claim))
-    if claim.values and claim.study:
+    if claim.values and (claim.study or all(v.measure.dimension is Dimension.TIME for v in claim.values)):
         return Judged(check_study_value(world, claim))
     if claim.select and claim.count is None and claim.negated and world.counts:
         return Judged(_no_others(world))
@@ -118,6 +118,8 @@ def _sites(claim: Claim) -> list[Site]:
     sites = claim.sites or [Site()]
     out: list[Site] = []
     for site in sites:
+        if claim.finding == "fracture" and site.nodes == ("pelvis",):
+            site = replace(site, nodes=("pelvic bone",))
         if site.side == "both":
             out += [replace(site, side="left"), replace(site, side="right")]
         else:
@@ -129,6 +131,8 @@ def _matching(world: World, claim: Claim, site: Site, least: Match = Match.YES, 
     found = []
     for thing in world.things:
         if not thing.present and not gone:
+            continue
+        if claim.target and not thing.get("target") and any(t.get("target") for t in world.things):
             continue
         kind = _kind(world, claim, thing)
         if min(kind, world.place(site, thing)) >= least:
@@ -157,6 +161,11 @@ def _size_of(thing: Thing, claim: Claim) -> float:
 def _finding(world: World, claim: Claim, context: list[Thing]) -> Judged:
     if claim.coverage:
         return Judged(unverifiable("Whether this was assessed is not among the facts."))
+    if claim.finding == "aneurysm" and claim.sites:
+        sized = replace(claim, finding="", size="normal" if claim.negated else "enlarged", negated=False, density=[])
+        judged = _organ(world, sized)
+        if judged.outcome.verdict is not Verdict.UNVERIFIABLE:
+            return judged
     if claim.finding == "enlargement":
         return Judged(worst([check_size(world, replace(claim, size="normal" if claim.negated else "enlarged"), s) for s in _sites(claim)]))
     if claim.negated:
@@ -203,7 +212,7 @@ def _finding_at(world: World, claim: Claim, site: Site) -> Judged:
 def _selected(world: World, claim: Claim, site: Site, here: list[Thing]) -> Judged:
     """"The largest": of those at the place, or of those in the whole organ, which then has to be at the place."""
     organ = Site(tuple(_organ_nodes(world, site)), "")
-    pools = [here, _matching(world, claim, organ), _matching(world, claim, Site())]
+    pools = [[] if claim.located else here, _matching(world, claim, organ), _matching(world, claim, Site())]
     tried: list[tuple[Outcome, Thing]] = []
     for pool in pools:
         ranked = sorted(pool, key=lambda t: _size_of(t, claim), reverse=claim.select != "smallest")
@@ -414,7 +423,7 @@ def _object_is(world: World, fact: Fact, site: Site) -> bool:
 
 def _count(world: World, claim: Claim, site: Site, things: list[Thing]) -> Outcome:
     known = world.counted(claim.finding, site)
-    if known is not None and not claim.avid and not claim.changes and not claim.enlarged_node and claim.select != "other":
+    if known is not None and not claim.avid and not set(claim.changes) - {"stable"} and not claim.enlarged_node and claim.select != "other":
         n, facts, exhaustive = known
         return _counted(max(n, 0), claim.count, facts, things, exhaustive)
     kept = things
@@ -422,7 +431,7 @@ def _count(world: World, claim: Claim, site: Site, things: list[Thing]) -> Outco
         kept = [t for t in kept if check_avid(world, t, claim.avid).verdict is Verdict.SUPPORTED] or kept
     if claim.enlarged_node:
         kept = [t for t in kept if _enlarged_node(world, t, True).verdict is Verdict.SUPPORTED] or kept
-    if claim.changes:
+    if set(claim.changes) - {"stable"}:
         kept = [t for t in kept if check_change(world, t, claim.changes[0], claim).verdict is Verdict.SUPPORTED] or kept
     exhaustive = world.absent(claim.finding, site) is not None
     return _counted(len(kept), claim.count, None, kept, exhaustive)
@@ -433,6 +442,8 @@ def _counted(n: int, count: Count | None, facts: tuple[Fact, ...] | None, things
         return supported("Present.", *(f for t in things for f in t.facts[:1]))
     named = facts if facts is not None else tuple(f for t in things for f in t.facts[:1])
     reason = f"The facts count {n}."
+    if count.op == "<=":
+        return supported(reason, *named) if n <= count.n else contradicted(reason, *named)
     if count.op == ">=":
         if n >= count.n:
             return supported(reason, *named)
@@ -622,7 +633,9 @@ def _organ_at(world: World, claim: Claim, site: Site) -> Judged:
         if len(organs) > 1 and not claim.values:
             tried = [(worst([_predicates(world, bare, o) for o in organs]), organs)] + tried[len(organs) :]
         if tried:
-            outcome, things = min(tried, key=lambda pair: pair[0].rank) if not _known(tried) else _known(tried)
+            outcome, things = _known(tried)
+            if outcome.verdict is Verdict.CONTRADICTED and organs and any(v.measure.dimension is None and not v.quantity for v in claim.values):
+                outcome, things = tried[0]
             if len(organs) > 1 and claim.values and outcome.verdict is not Verdict.SUPPORTED:
                 total = _total(world, claim, organs)
                 outcome = total or outcome

@@ -249,6 +249,7 @@ def _add_phrases(lex: Lexicon, data: dict[str, Any]) -> None:
         ("NEGAFTER", "negation_after"),
         ("NOT", "not"),
         ("HEDGE", "hedge"),
+        ("RECOMMEND", "recommend"),
         ("NORMAL", "normal"),
         ("NORMALSIZE", "normal_size"),
         ("ENLARGED", "enlarged"),
@@ -298,7 +299,7 @@ def _add_phrases(lex: Lexicon, data: dict[str, Any]) -> None:
         lex.exact.setdefault(text, []).append(Entry("CATEGORY", value))
     lex.exact.setdefault("L", []).append(Entry("SIDE", "left"))
     lex.exact.setdefault("R", []).append(Entry("SIDE", "right"))
-    for word in ("and", "or", "but", "while", "whereas", "with", "which", "although", "however", "whilst", "though"):
+    for word in ("and", "or", "but", "while", "whereas", "with", "which", "although", "however", "whilst", "though", "vs", "versus"):
         lex.add([word], Entry("CONJ", word))
     for word in ("a", "an", "there is", "there are", "there was", "there were"):
         lex.add([word], Entry("DET", "a"))

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..measure.quantities import UNITS, Dimension
-from .lexicon import Entry, Lexicon
+from .lexicon import Entry, FindingWord, Lexicon
 
 # If a phrase has several readings, the first of these that it has is meant.
 PRIORITY = (
-    "NAME NOPRIOR NEGAFTER COVERAGE NORMALSIZE NORMAL CATEGORY TECHNIQUE PHASE AVID DENSITY SUMMARY FACTOR CHANGE NEG FIND SITE "
+    "NAME QUOTE NOPRIOR NEGAFTER COVERAGE NORMALSIZE NORMAL CATEGORY TECHNIQUE PHASE AVID DENSITY SUMMARY FACTOR CHANGE NEG FIND SITE "
     "CONJ DET FROM THAN RESPECTIVELY SELECT COUNT SIDE QUANTITY ENLARGED SMALL UPTO CMP RELATION COMPARE PRIOR NOW "
-    "SEVERITY NOT HEDGE REMAINS MODALITY UPTAKE BY SYSTEM STUDY HEADER PRONOUN TERM NEUTRAL"
+    "SEVERITY NOT RECOMMEND HEDGE REMAINS MODALITY UPTAKE BY SYSTEM STUDY HEADER PRONOUN TERM NEUTRAL"
 ).split()
 _RANK = {kind: n for n, kind in enumerate(PRIORITY)}
 
@@ -106,11 +106,19 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("SEGMENTS", re.compile(r"\bS(?P<list>[1-8][ab]?)\b")),
     ("RIBS", re.compile(rf"\b(?P<list>{_ORDINAL_LIST})\s+ribs?\b", re.I)),
     ("RIBS", re.compile(rf"\bribs?\s+(?:nos?\.?\s*)?(?P<list>{_ORDINAL_LIST})(?!\s*(?:mm|cm|ml|%))", re.I)),
-    ("RIBS", re.compile(rf"\bribs?\s+fractures?\s+(?P<list>{_ORDINAL_LIST})(?!\s*(?:mm|cm|ml|%))", re.I)),
+    ("RIBFX", re.compile(rf"\bribs?\s+fractures?\s+(?P<list>{_ORDINAL_LIST})(?!\s*(?:mm|cm|ml|%))", re.I)),
     ("LEVEL", re.compile(r"\blevels?\s+(?P<list>(?:IV|V|III|II|I|VI)[AB]?|[1-6][ab]?)\b")),
     ("VERTEBRA", re.compile(r"\b(?P<list>(?:C[1-7]|T[3-9]|T1[0-2]|(?:(?<=level )|(?<=at )|(?<=vertebra )|(?<=body ))T[12]|L[1-5])(?:\s*[-/–]\s*[CTLS]?\d{1,2})?)\b")),
     ("ENUMERATOR", re.compile(r"^\s*(?:\d{1,2}[.)]|[-•*·–])\s+")),
     ("RECIST", re.compile(r"\b(?:i?recist)(?:\s*(?:version|v\.?)?\s*1[.,]1)?", re.I)),
+    ("RIBS", re.compile(rf"(?<=\()\s*(?P<list>\d{{1,2}}(?:st|nd|rd|th)(?:\s*(?:,|,?\s*and|to|-|–|through|&)\s*\d{{1,2}}(?:st|nd|rd|th)?)*)", re.I)),
+    ("NOPRIOR", re.compile(r"\bcomparisons?\s*:?\s*(?:none|not available|n/?a|no\b[^.;,]*|nil)\b", re.I)),
+    ("WITH", re.compile(
+        r"\b(?:after|following|with|post|upon)\s+(?:the\s+)?(?:(?:intravenous|i\.?v\.?)\s+)?(?:(?:administration|injection|application)\s+of\s+)?(?:(?:intravenous|i\.?v\.?|iodinated|gadolinium[- ]based)\s+)*"
+        r"(?:contrast|gadolinium)(?:\s+(?:medium|agent|material|media|dye))?(?:\s+(?:administration|injection|application))?\b", re.I)),
+    ("WITHOUT", re.compile(
+        r"\b(?:without|no|lack\s+of|absence\s+of)\s+(?:the\s+)?(?:(?:administration|injection|use|application)\s+of\s+)?(?:(?:intravenous|i\.?v\.?|iodinated)\s+)*"
+        r"(?:contrast|gadolinium)(?:\s+(?:medium|agent|material|media|dye))?(?:\s+(?:administration|injection|enhancement(?=\s*(?:$|[.,;]\s*(?:$|slice|ct)))))?\b(?!\s*(?:enhanc|uptake))", re.I)),
     ("STRENGTH", re.compile(r"\b(?P<value>[137](?:[.,]\d)?)\s*T(?:esla)?\b")),
     ("SUB", re.compile(r"\bsub-?(?P<unit>cm|centimet(?:er|re)(?:s)?|centimetric)\b", re.I)),
     ("CENTI", re.compile(r"\b(?<!sub)(?:centimetric|a centimet(?:er|re))\b", re.I)),
@@ -185,6 +193,12 @@ def _pattern_mention(kind: str, match: re.Match[str], lex: Lexicon) -> list[Ment
             name = f"segment {number}{item[1].lower()}"
             sites.append("caudate lobe" if number == 1 else name if name in lex.places else f"segment {number}")
         return [Mention("SITE", (tuple(sites), ""), *span, text)] if sites else []
+    if kind == "RIBFX":
+        ribs = tuple(f"rib {n}" for n in _ordinals(match["list"]))
+        return [
+            Mention("FIND", FindingWord("fracture"), span[0], span[0] + 1, "fractures", True),
+            Mention("SITE", (ribs, ""), span[0] + 1, span[1], text),
+        ]
     if kind == "RIBS":
         return [Mention("SITE", (tuple(f"rib {n}" for n in _ordinals(match["list"])), ""), *span, text)]
     if kind == "LEVEL":
@@ -195,6 +209,8 @@ def _pattern_mention(kind: str, match: re.Match[str], lex: Lexicon) -> list[Ment
         if not match["value"]:
             return [Mention("SYSTEM", None, *span, text)]
         return [Mention("RADS", (match["system"].lower().replace("-", ""), match["value"].replace(" ", "").upper()), *span, text)]
+    if kind in ("WITH", "WITHOUT"):
+        return [Mention("TECHNIQUE", f"contrast_{kind.lower()}", *span, text)]
     if kind == "RECIST":
         return [Mention("SYSTEM", "recist", *span, text)]
     if kind == "STRENGTH":

@@ -13,7 +13,7 @@ from .compare import Outcome, contradicted, no_prior, supported, unverifiable, w
 from .judge import judge
 from .reader import Mention, read
 from .sentences import Sentence, split
-from .study import check_categories, check_modality, check_technique
+from .study import check_categories, check_modality, check_quotes, check_technique
 from .world import Match, Thing, World, world_of
 
 
@@ -49,21 +49,33 @@ def check_text(facts: Facts, text: str) -> TextCheck:
 
 def check(report: Report) -> Report:
     """The report with a judgement on every statement, and with the facts that no statement tells."""
+    from ..drafting.stated import stated
+
     world = world_of(report.facts)
     sections = {section.key: section.title for section in report.sections}
     checked: list[Checked] = []
     statements = []
     told: set[str] = set()
     groups: list[tuple[int, int]] = []
+    exact = stated(report)
     for statement in report.statements:
-        sentences = split(statement.text) or [Sentence(statement.text)]
         first = len(checked)
+        if statement.text in exact:
+            groups.append((first, first))
+            continue
+        sentences = split(statement.text) or [Sentence(statement.text)]
         heading = sections.get(statement.section, "")
         checked += _check_all(world, [replace(s, heading=s.heading or heading) for s in sentences], alone=True)
         groups.append((first, len(checked)))
     _between(world, checked)
     for statement, (first, last) in zip(report.statements, groups, strict=True):
-        outcome = worst([c.outcome for c in checked[first:last]])
+        known = exact.get(statement.text)
+        if known is not None:
+            outcome = Outcome(known.verdict, known.reason, known.facts)
+        else:
+            outcome = worst([c.outcome for c in checked[first:last]])
+        if statement.placeholder:
+            outcome = unverifiable("This field is to be filled or dismissed.")
         statements.append(replace(statement, judgement=_judgement(outcome)))
         if outcome.verdict is not Verdict.CONTRADICTED:
             told |= set(statement.facts)
@@ -92,7 +104,7 @@ def check_sentence(world: World, sentence: Sentence, context: list[Thing]) -> Ch
     if sentence.heading:
         mentions = _headed(world, sentence.heading, mentions)
     reading = understand(mentions, world.lex)
-    outcomes = [*check_modality(world, reading), *check_technique(world, reading), *check_categories(world, reading)]
+    outcomes = [*check_modality(world, reading), *check_technique(world, reading), *check_categories(world, reading), *check_quotes(world, reading)]
     things: list[Thing] = []
     substantial = bool(outcomes)
     if reading.no_prior:
@@ -108,7 +120,7 @@ def check_sentence(world: World, sentence: Sentence, context: list[Thing]) -> Ch
     for claim in reading.claims:
         if reading.categories and _only_category(claim):
             continue
-        if (reading.no_prior or (outcomes and not substantial)) and claim.headless and not claim.values:
+        if (reading.no_prior or (outcomes and not substantial)) and claim.headless and not claim.predicated:
             continue
         judged = judge(world, claim, things or context)
         if substantial and _about_nothing(claim):
@@ -117,6 +129,8 @@ def check_sentence(world: World, sentence: Sentence, context: list[Thing]) -> Ch
         things += [t for t in judged.things if t not in things]
     if reading.hedged:
         outcomes.append(unverifiable("It is said with reserve, or as an opinion; no fact settles it."))
+    if reading.recommends:
+        outcomes.append(unverifiable("It is advice, not something that was measured."))
     if reading.unknown:
         words = ", ".join(f'"{w}"' for w in reading.unknown[:3])
         outcomes.append(unverifiable(f"No fact speaks of {words}."))

@@ -23,6 +23,9 @@ def check_coverage(world: World, claim: Claim) -> Outcome:
     """"The kidneys are not included", "adrenal glands: not assessed"."""
     outcomes = []
     for site in claim.sites or [Site()]:
+        if site.empty:
+            outcomes.append(unverifiable("Whether this was assessed is not among the facts."))
+            continue
         covered = world.coverage(site)
         if not covered:  # a region: its organs
             covered = [(o, f) for o in world.organs for f in o.facts if f.quantity == "coverage" and world.place(site, o) is Match.YES]
@@ -30,8 +33,15 @@ def check_coverage(world: World, claim: Claim) -> Outcome:
                 outcomes.append(_region(claim.coverage, covered))
                 continue
         if not covered:
-            outcomes.append(unverifiable("Nothing is known of its coverage."))
+            there = [o for o in (*world.organs, *world.things) if world.place(site, o) is Match.YES]
+            if claim.coverage == "not_assessed" and not there:
+                outcomes.append(supported("No fact speaks of it."))
+            else:
+                outcomes.append(unverifiable("Nothing is known of its coverage."))
         for organ, fact in covered:
+            if fact.value == "assessed" and not any(n in organ.nodes for n in site.nodes):
+                outcomes.append(unverifiable(f"Only {organ.subject.name} as a whole was assessed.", fact))
+                continue
             says = _COVERAGE_SAYS.get(claim.coverage, {}).get(str(fact.value))
             reason = f"{capital(organ.subject.name)}: {words(str(fact.value))}."
             if says is None:
@@ -141,16 +151,14 @@ def _study_value(world: World, value: Value, quantity: str, claim: Claim) -> Out
     if measure.dimension is Dimension.TIME:
         quantity = "interval"
     if value.prior and quantity.endswith("sum_of_diameters") or quantity == "baseline_sum":
-        facts = [world.image_fact("baseline_sum"), world.image_fact("nadir_sum"), world.image_fact("prior", "sum_of_diameters")]
+        facts = [_anywhere(world, "baseline_sum"), _anywhere(world, "nadir_sum"), _anywhere(world, "prior", "sum_of_diameters")]
     else:
-        facts = [world.image_fact(quantity)]
+        facts = [world.image_fact(quantity) or (_anywhere(world, quantity) if quantity in SUMS else None)]
         if quantity == "slice_thickness":
             facts.append(world.image_fact("slice_spacing"))
-        if not facts[0] and quantity == "sum_of_diameters":
-            facts = [f for f in world.facts.facts if f.quantity == quantity][:1] or [None]
     known = [f for f in facts if f is not None]
     if not known:
-        if quantity in ("sum_of_diameters", "baseline_sum", "nadir_sum", "interval") and (value.prior or quantity != "sum_of_diameters"):
+        if quantity in SUMS and (value.prior or quantity != "sum_of_diameters"):
             missing = no_prior(world)
             if missing is not None:
                 return missing
@@ -162,6 +170,13 @@ def _study_value(world: World, value: Value, quantity: str, claim: Claim) -> Out
         if good:
             return supported(f"{capital(words(fact.quantity))}: {display(fact)}.", fact)
     return contradicted(f"{capital(words(known[0].quantity))}: {display(known[0])}.", known[0])
+
+
+SUMS = ("sum_of_diameters", "baseline_sum", "nadir_sum")
+
+
+def _anywhere(world: World, quantity: str, of: str = "") -> Fact | None:
+    return next((f for f in world.facts.facts if f.quantity == quantity and (not of or f.of == of)), None)
 
 
 def _sum_facts(world: World) -> tuple[float, float, Fact] | None:
@@ -249,6 +264,8 @@ def check_modality(world: World, reading: Reading) -> list[Outcome]:
     if not shows:
         return out
     for modality in dict.fromkeys(reading.modalities):
+        if reading.recommends:
+            continue  # another examination that is proposed
         if reading.compares and modality != world.modality:
             continue  # the earlier study may be of another kind
         if modality == world.modality or modality in shows:
@@ -259,6 +276,12 @@ def check_modality(world: World, reading: Reading) -> list[Outcome]:
         if modality not in shows:
             out.append(contradicted(f'"{word}" cannot be said of {world.modality}.', fact))
     return out
+
+
+def check_quotes(world: World, reading: Reading) -> list[Outcome]:
+    """The words of a category, as a fact states them."""
+    facts = [f for f in world.facts.facts if f.id in reading.quotes]
+    return [supported(f"The facts say {f.of}: {f.value}.", f) for f in facts]
 
 
 def check_categories(world: World, reading: Reading) -> list[Outcome]:

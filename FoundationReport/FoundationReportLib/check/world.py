@@ -262,6 +262,7 @@ def world_of(facts: Facts) -> World:
         world.modality = str(modality.value)
     world.has_prior = _has_prior(facts, world)
     _names(world)
+    _quotes(world)
     return world
 
 
@@ -432,6 +433,16 @@ def _names(world: World) -> None:
                 entries = world.names.setdefault(key, [])
                 ids = [thing.subject.id, *(i for e in entries if e.kind == "NAME" for i in e.value)]
                 world.names[key] = [Entry("NAME", tuple(dict.fromkeys(ids)))]
+
+
+def _quotes(world: World) -> None:
+    """Categories in words ("within the published range") can be quoted."""
+    for fact in world.facts.facts:
+        if fact.quantity == "category" and isinstance(fact.value, str):
+            key = world.lex.key(fact.value)
+            kinds = {e.kind for e in world.lex.phrases.get(key, [])}
+            if len(key) >= 2 and not kinds and not any(m.kind == "FIND" for m in read(fact.value, world.lex)):
+                world.names.setdefault(key, []).append(Entry("QUOTE", fact.id))
 
 
 def fact_ids(facts: Iterable[Fact | None]) -> tuple[str, ...]:
