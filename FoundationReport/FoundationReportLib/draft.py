@@ -54,10 +54,7 @@ def draft(
         )
     known = _with_categories(_with_context(facts, context), chosen, answers or {})
     pen = Pen(known, words_of, answers or {})
-    for section in chosen.sections:
-        pen.section = section.key
-        for item in section.items:
-            _write(pen, item, context)
+    write_sections(pen, chosen, context)
     statements = tuple(
         Statement(f"s{n}", line.section, line.text, Origin.TEMPLATE, line.facts, placeholder=line.placeholder)
         for n, line in enumerate(pen.lines, start=1)
@@ -78,6 +75,14 @@ def draft(
         next_statement=len(statements) + 1,
     )
     return replace(report, id=f"r{sha256(report)[:16]}")
+
+
+def write_sections(pen: Pen, template: Template, context: ClinicalContext | None) -> None:
+    """All lines of a draft by a template."""
+    for section in template.sections:
+        pen.section = section.key
+        for item in section.items:
+            _write(pen, item, context)
 
 
 def _language(template: Template, code: str) -> Language:

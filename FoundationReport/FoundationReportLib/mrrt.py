@@ -127,7 +127,7 @@ def _item(file: MrrtFile, each: MrrtField, label: str, language: str) -> dict[st
         if kind == "organ":
             item = {"item": "organ", "organs": organs, "label": words, "quantities": ["volume", "mean"]}
             return {**item, "side": side} if side else item
-    item = {"item": "field", "label": words, "type": each.type}
+    item: dict[str, Any] = {"item": "field", "label": words, "type": each.type}
     if each.choices:
         item["choices"] = list(each.choices)
     if each.unit:
@@ -188,6 +188,7 @@ def _key(section: MrrtSection, code: str) -> str:
 def _complete(sections: list[dict[str, Any]]) -> None:
     """What every draft needs: a place for all that was measured, and an impression."""
     keys = [section["key"] for section in sections]
+    place: dict[str, Any] | None
     if "findings" in keys:
         place = sections[keys.index("findings")]
     else:

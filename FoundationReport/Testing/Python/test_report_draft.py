@@ -118,7 +118,7 @@ def test_a_chest_report_word_for_word() -> None:
         "History: Smoker.",
         "CT with intravenous contrast.",
         "The slice thickness is 1.25 mm.",
-        "Comparison was made with the prior study from 182 days earlier.",
+        "Compared with the prior study from 182 days earlier.",
         "The right lung has a volume of 2750 mL.",
         "The left lung has a volume of 2310 mL.",
         "A 16 x 11 mm nodule with a volume of 1.9 mL and a mean attenuation of 28 HU is present in the right upper "

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sentences that follow word for word from facts and context, for the cross-check.
+
+Two kinds of sentences are no claims about the image that a reader of English could check: what the referrer says, and
+the suggested categories with their advice ("CT at 6 to 12 months"). Of these the check asks whether they are, to the
+letter, what the draft writes from a report's own facts. In other languages than English that holds for every sentence.
+Any word changed by a person leaves this list.
+"""
+
+from __future__ import annotations
+
+from ..errors import TemplateError
+from ..model import Fact, Judgement, Report, Verdict
+from ..rules import rules
+from ..templates import load_template
+from ..wording import language, languages
+from .impression import write_categories
+from .opening import write_history
+from .pen import Pen
+
+_REFERRER = "It is what the referrer says; the image was not asked."
+_CATEGORY = "It is the category that the facts state, in the words of its rule."
+_WORDS = "It is, word for word, what the facts state."
+
+
+def stated(report: Report) -> dict[str, Judgement]:
+    """Judgements by the text of such sentences; empty for a report whose language is not known."""
+    if report.language not in languages():
+        return {}
+    found: dict[str, Judgement] = {}
+    if report.language != "en":
+        found |= _whole_draft(report)
+    pen = _pen(report)
+    write_history(pen, report.context)
+    found |= _judgements(pen, _REFERRER)
+    pen = _pen(report)
+    write_categories(pen, list(rules()))
+    return found | _judgements(pen, _CATEGORY)
+
+
+def _whole_draft(report: Report) -> dict[str, Judgement]:
+    """Every sentence of the draft by the report's own template, if that is one of the shipped."""
+    from ..draft import write_sections
+
+    try:
+        template = load_template(report.template)
+    except TemplateError:
+        return {}
+    pen = _pen(report)
+    write_sections(pen, template, report.context)
+    return _judgements(pen, _WORDS)
+
+
+def _pen(report: Report) -> Pen:
+    return Pen(report.facts, language(report.language), {})
+
+
+def _judgements(pen: Pen, reason: str) -> dict[str, Judgement]:
+    known: dict[str, Fact] = {fact.id: fact for fact in pen.facts.facts}
+    return {
+        line.text: Judgement(Verdict.SUPPORTED, reason, tuple(fact for fact in line.facts if fact in known))
+        for line in pen.lines
+        if not line.placeholder
+    }
