@@ -77,6 +77,7 @@ class LivePanel:
         ui.promptList.connect("itemDoubleClicked(QListWidgetItem*)", self._onPromptActivated)
         ui.autoUpdateBox.connect("toggled(bool)", self._onAutoUpdate)
         ui.surfaceBox.connect("toggled(bool)", self._doing(live.showSurface))
+        ui.uncertaintyBox.connect("toggled(bool)", self._doing(live.showUncertainty))
         for button, slot in (
             (ui.newSegmentButton, self.onNewSegment),
             (ui.undoButton, live.undo),
@@ -171,6 +172,7 @@ class LivePanel:
             ui.segmentsTable.setSelectedSegmentIDs([live.segmentId] if live.segmentId else [])
             ui.autoUpdateBox.checked = live.parameters.autoUpdate
             ui.surfaceBox.checked = live.parameters.showSurface
+            ui.uncertaintyBox.checked = live.parameters.showUncertainty
             self._listPrompts()
         finally:
             self._updating = False

@@ -30,6 +30,7 @@ from . import prompt_nodes
 from .desk import Desk
 from .history import FindEditor
 from .outcome import Patch, patch_of
+from .overlay import UncertaintyOverlay
 from .parameters import FoundationSegParameters, parametersOf
 from .prediction import Kind, ModelChoice, Task
 from .rounds import Book, follow, rounds_of
@@ -58,6 +59,8 @@ class LiveSegmentation(Desk):
         self._sessions = Sessions(settings)
         self._expectation = Expectation(timings)
         self._surface = ThrottledSurface()
+        self._overlay = UncertaintyOverlay(self._scene)
+        self._overlay.setWanted(parameters.showUncertainty)
         self._task: Task | None = None
         self._asked: tuple[Round, ...] = ()  # what the task was started for
         self._declined: tuple[Round, ...] | None = None  # cancelled or failed: not tried again until prompts change
@@ -79,6 +82,7 @@ class LiveSegmentation(Desk):
         self._watch.close()
         self._task = None
         self._surface.forget()
+        self._overlay.forget()
         self._history.clear()
         self._books.clear()
         self._sessions.close()
@@ -95,7 +99,7 @@ class LiveSegmentation(Desk):
         """Whether :meth:`poll` has to be called."""
         changed = self._promptsChanged or self._segmentsChanged or self._look or self._warm
         at_work = self._task is not None or self._sessions.worker.busy or self._surface.pending
-        return changed or at_work
+        return changed or at_work or self._overlay.pending
 
     def poll(self) -> None:
         """Takes what has come from the worker and calls observers back. Returns at once."""
@@ -118,6 +122,8 @@ class LiveSegmentation(Desk):
         if self._warm:
             self._warmUp()
         self._surface.tick(idle=self._task is None)
+        if self._overlay.pending:
+            self._stepOverlay()
         self._showStatus()
         self._working = self.busy
 
@@ -183,6 +189,12 @@ class LiveSegmentation(Desk):
         session = self._idleSession()
         if session is not None and session.prefetch(ras) is not None:
             self._announceWork()
+
+    def showUncertainty(self, shown: bool) -> None:
+        """Show or hide, over the slices, where the model could as well have decided otherwise."""
+        self.parameters.showUncertainty = shown
+        self._overlay.setWanted(shown)
+        self._announceWork()
 
     def showSurface(self, shown: bool) -> None:
         """Show or hide the segments in 3-D; while shown they are made anew when the work pauses."""
@@ -318,6 +330,7 @@ class LiveSegmentation(Desk):
             text = same if task.differing == 0 else other
         self._say(text.format(segment=name, volume=volume, seconds=task.elapsed, voxels=task.differing))
         self._declined = None
+        self._overlay.outdated()
         self._invoke(Event.RESULT)
         self._invoke(Event.PROMPTS)
 
@@ -338,8 +351,22 @@ class LiveSegmentation(Desk):
             logging.debug("FoundationSeg prepares nothing: %s", error)  # the first prompt will say it
             return None
 
+    def _stepOverlay(self) -> None:
+        if not self.segmentId or self._problem:
+            self._overlay.forget()
+            return
+        key = f"{self.segmentationNode.GetID()}/{self.segmentId}"
+        session = self._idleSession()
+        at_work = self._task is not None or self._sessions.worker.busy or self._sessions.reading
+        if session is None and not at_work:
+            self._overlay.forget()  # the model cannot be run here, as the next prompt will say
+        sentence = self._overlay.step(self.volumeNode, session, key)
+        if sentence:
+            self._say(sentence)
+
     def _changedChoice(self) -> None:
         self._declined = None
+        self._overlay.outdated()
         super()._changedChoice()
 
     # --- what is heard of the scene ---
@@ -372,11 +399,13 @@ class LiveSegmentation(Desk):
         self._history.clear()
         self._books.clear()
         self._surface.forget()
+        self._overlay.forget()
         self._held.clear()
         self._message, self._isError, self._declined = "", False, None
 
     def _onLoaded(self) -> None:
         self.parameters = parametersOf(self._scene)
+        self._overlay.setWanted(self.parameters.showUncertainty)
         self._refresh()
 
     def _followSegments(self) -> None:

@@ -16,7 +16,7 @@ import worker_case
 from live_case import CORNER, ON, LiveTestCase, slicer  # first: it completes what the scene layer needs
 
 # isort: split
-from FoundationSegLib import mrml
+from FoundationSegLib import SegmentationSession, mrml
 from FoundationSegLib.errors import FoundationSegError
 from FoundationSegLib.scene.live import Event, State
 from FoundationSegLib.scene.prompt_nodes import SEGMENT_ATTRIBUTE
@@ -269,6 +269,31 @@ class SceneTest(LiveTestCase):
         new = segment.GetRepresentation(name)
         self.assertIsNot(new, old)
         self.assertNotEqual(new.GetNumberOfPoints(), old.GetNumberOfPoints())
+
+    def test_uncertainty_is_a_layer_that_leaves_no_trace(self) -> None:
+        composite = self.addNode("SliceComposite")
+        composite.SetForegroundVolumeID(self.volume.GetID())
+        composite.SetForegroundOpacity(0.25)
+        count = self.scene.GetNumberOfNodes()
+        self.live.showUncertainty(True)
+        self.settle()
+        self.assertEqual(composite.GetForegroundVolumeID(), self.volume.GetID())  # there is nothing to show yet
+        self.click(ON)
+        layer = self.live._overlay.layer.node
+        self.assertEqual(composite.GetForegroundVolumeID(), layer.GetID())
+        session = SegmentationSession(mrml.volumeFromNode(self.volume), worker_case.good("cpu"))
+        region = session.replay("s", self.rounds()).region_box
+        np.testing.assert_array_equal(slicer.util.arrayFromVolume(layer), session.uncertainty("s"))
+        first = np.array([part.start for part in reversed(region)] + [1])
+        corner = np.zeros(3)
+        layer.TransformPointToWorld(layer.GetOrigin(), corner)
+        np.testing.assert_allclose(corner, (mrml.ijkToWorld(self.volume) @ first)[:3], atol=1e-9)
+        self.live.showUncertainty(False)
+        self.assertEqual(composite.GetForegroundVolumeID(), self.volume.GetID())
+        self.assertEqual(composite.GetForegroundOpacity(), 0.25)
+        nodes = (self.scene.GetNthNode(n) for n in range(self.scene.GetNumberOfNodes()))
+        self.assertFalse([node.GetName() for node in nodes if "ncertainty" in (node.GetName() or "")])
+        self.assertGreater(self.scene.GetNumberOfNodes(), count)
 
     def test_observers_can_be_ended(self) -> None:
         heard: list[str] = []
