@@ -58,6 +58,7 @@ class Claim:
     definite: bool = False
     enlarged_node: bool = False
     target: bool = False
+    inherited: bool = False
     located: bool = False
     uptake: bool = False
     sites: list[Site] = field(default_factory=list)
@@ -320,7 +321,7 @@ class _Builder:
             state.not_ = True
             return
         elif kind == "HEDGE":
-            bag.hedged = True
+            bag.hedged |= mention.text.lower() not in _ADJECTIVES
         elif kind == "COUNT":
             self._counted(bag, state, value, row, n)
         elif kind == "SELECT":
@@ -340,7 +341,7 @@ class _Builder:
         elif kind == "SMALL":
             bag.size = "small"
         elif kind == "COVERAGE":
-            bag.coverage = value
+            bag.coverage = bag.coverage or value
         elif kind == "DENSITY":
             bag.density.append(value)
         elif kind == "AVID":
@@ -545,6 +546,8 @@ class _Builder:
 
     def _lobes(self, nodes: list[str], side: str) -> tuple[list[str], str]:
         """"left" and "lobe" with "liver" are the left lobe; a place that only contains another one is dropped."""
+        if "bone" in nodes and "pelvis" in nodes:
+            nodes = [n for n in nodes if n not in ("bone", "pelvis")] + ["pelvic bone"]
         kept = [n for n in nodes if not any(o != n and self.lex.place_in(o, n) for o in nodes)]
         for lobe, named in (("left hepatic lobe", "left"), ("right hepatic lobe", "right")):
             if lobe in kept:
@@ -635,7 +638,12 @@ class _Builder:
         if not last.finding and not last.predicated and not last.names:
             self._merge(bag, last, link)
             return
-        if last.finding and not bag.predicated and not bag.count and not bag.select and not bag.negated:
+        plain = not bag.predicated and not bag.count and not bag.select and not bag.negated
+        if plain and last.values and "(" in link and (last.inherited or (self._refines(bag, last) and not last.finding)):
+            last.sites = [self._in_context(s, last) for s in bag.sites]
+            last.inherited = False
+            return
+        if last.finding and plain:
             refined = self._refines(bag, last)
             if refined or not last.sites:
                 for claim in self.group:
@@ -716,6 +724,7 @@ class _Builder:
             bag.plural = bag.plural and bag.count is not None
         if not bag.sites and not bag.names:
             bag.sites = list(source.sites)
+            bag.inherited = True
         elif bag.sites and not bag.names:
             bag.sites = [self._in_context(s, source) for s in bag.sites]
         bag.quantity = bag.quantity or source.quantity
@@ -877,6 +886,8 @@ def _absorb(claim: Claim, bag: Claim) -> None:
     for name in ("count", "select", "factor", "normal", "size", "coverage", "avid", "severity", "relation", "relation_site",
                  "relation_value", "than", "than_finding", "compared", "quantity", "ordered_sides"):  # fmt: skip
         setattr(claim, name, getattr(claim, name) or getattr(bag, name))
+    if bag.count is not None and claim.count is not None and bag.count.n > claim.count.n:
+        claim.count = bag.count
     claim.names += bag.names
     claim.values += bag.values
     claim.changes += bag.changes

@@ -122,6 +122,8 @@ def check_sentence(world: World, sentence: Sentence, context: list[Thing]) -> Ch
             continue
         if (reading.no_prior or (outcomes and not substantial)) and claim.headless and not claim.predicated:
             continue
+        if outcomes and _only_place(claim) and _in_study(world, claim):
+            continue
         judged = judge(world, claim, things or context)
         if substantial and _about_nothing(claim):
             continue
@@ -152,6 +154,16 @@ def _headed(world: World, heading: str, mentions: list[Mention]) -> list[Mention
 
 def _only_category(claim: Claim) -> bool:
     return not claim.finding and not claim.sites and not claim.values and not claim.names
+
+
+def _only_place(claim: Claim) -> bool:
+    return bool(claim.sites) and not (claim.finding or claim.predicated or claim.count or claim.negated or claim.names)
+
+
+def _in_study(world: World, claim: Claim) -> bool:
+    """"CT of the chest": something of the facts lies there, or it is part of what they speak of."""
+    nodes = [n for t in (*world.organs, *world.things) for n in t.nodes]
+    return all(any(world.lex.place_in(k, n) or world.lex.place_in(n, k) for k in nodes) for s in claim.sites for n in s.nodes)
 
 
 def _about_nothing(claim: Claim) -> bool:

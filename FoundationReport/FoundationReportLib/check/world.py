@@ -126,6 +126,10 @@ class World:
                 result = min(result, Match.UNKNOWN)
         return result
 
+    def within(self, nodes: Iterable[str], organ: Thing) -> bool:
+        """Whether a claimed place lies wholly in an organ (sides apart)."""
+        return bool(nodes) and all(any(self.lex.place_in(n, k) for n in nodes) for k in organ.nodes)
+
     def side(self, site: Site, thing: Thing) -> Match:
         if not site.side or site.side == "both" or thing.side in ("both", site.side):
             return Match.YES
@@ -149,7 +153,7 @@ class World:
         for search in (*self.searches, *self.counts):
             if not self._looked_for(finding, search):
                 continue
-            if nodes and not all(any(self.lex.place_in(n, known) for known in search.organ.nodes) for n in nodes):
+            if nodes and not self.within(nodes, search.organ):
                 continue
             if not nodes and not self._same_form(finding, search.finding):
                 continue
@@ -231,8 +235,7 @@ class World:
         """The coverage facts of the organs that contain the site, or that are it."""
         out = []
         for organ in self.organs:
-            inside = site.nodes and all(any(self.lex.place_in(n, k) for k in organ.nodes) for n in site.nodes)
-            if inside and self.side(site, organ) is not Match.NO:
+            if self.within(site.nodes, organ) and self.side(site, organ) is not Match.NO:
                 fact = organ.get("coverage")
                 if fact is not None:
                     out.append((organ, fact))
@@ -318,7 +321,8 @@ def _placed(world: World, subject: Subject, own: tuple[Fact, ...]) -> tuple[tupl
         place = lex.places.get(node)
         if place is not None and place.side and not side:
             side = place.side
-    return tuple(dict.fromkeys(nodes)), side
+    whole = dict.fromkeys(nodes)
+    return tuple(n for n in whole if not any(o != n and lex.place_in(o, n) for o in whole)), side
 
 
 def _paired(lex: Lexicon, node: str) -> bool:
