@@ -83,7 +83,7 @@ class FoundationReportWidget(ScriptedLoadableModuleWidget):
                 logging.exception("FoundationReport could not draft a report")
                 self._showStatus(_("Something went wrong here; the application log has the details."), isError=True)
                 return
-        self.ui.reportText.setPlainText(report_text(report))
+        self.ui.reportText.setPlainText(report_text(report, evidence=False))
         self._showStatus("\n".join(report.facts.warnings))
 
     def _updateDraft(self) -> None:

@@ -19,7 +19,7 @@ from .case import Case, read_report, require_new
 from .commands import SOFTWARE, report_data
 from .errors import CaseError, EngineError
 from .model import ClinicalContext, Facts, Report
-from .render import facts_table, report_text
+from .render import facts_summary, report_text
 from .serialise import load_facts
 
 if TYPE_CHECKING:
@@ -132,7 +132,9 @@ def draft(job: DraftJob, listener: Listener) -> Result:
     data = report_data("draft", report, head)
     data |= {"case": str(job.out), "facts": len(report.facts.facts), "warnings": list(report.facts.warnings)}
     data |= {"seconds": {name: round(value, 3) for name, value in seconds.items()}}
-    text = f"FACTS\n{facts_table(replace(report.facts, warnings=()))}\n\n{report_text(report)}\n\nCase: {job.out}"
+    text = (
+        f"FACTS (all of them: show --facts)\n{facts_summary(report.facts)}\n\n{report_text(report)}\n\nCase: {job.out}"
+    )
     return Result(data, text)
 
 

@@ -8,12 +8,16 @@ from collections.abc import Iterable, Sequence
 
 from .diff import CHANGED, TextChange, word_diff
 from .measure.quantities import QUANTITIES, display
-from .model import Fact, Facts, Judgement, Report, Statement, Verdict
+from .model import Fact, Facts, Judgement, Kind, Report, Statement, Verdict
 from .state import banner, unresolved
 
 WIDTH = 110
 _OF_A_KIND = ("prior", "count")  # what `Fact.of` of these names is a quantity or a finding, not a structure
 _MARKS = {Verdict.SUPPORTED: "ok", Verdict.CONTRADICTED: "!!", Verdict.UNVERIFIABLE: "??"}
+_FIRST = {
+    *("volume", "long_axis", "short_axis", "mean", "suv_max", "suv_peak", "inside", "adjacent", "count", "category"),
+    *("change", "change_percent", "trend", "doubling_time"),
+}
 LEGEND = "ok supported by the facts   !! contradicted   ?? cannot be verified   __ to be filled   .. not checked yet"
 
 
@@ -28,6 +32,24 @@ def facts_table(facts: Facts) -> str:
         rows = [(fact.id, fact_name(fact), fact_value(facts, fact), _source(fact)) for fact in own]
         lines += [f"  {line}" for line in _columns(rows)]
     lines += [f"Note: {warning}" for warning in facts.warnings]
+    return "\n".join(lines)
+
+
+def facts_summary(facts: Facts) -> str:
+    """What a reader of a report asks for first, a few lines per subject; what was not measured in one line each."""
+    lines = []
+    places: dict[str, list[str]] = {}
+    for subject in facts.subjects:
+        own = facts.of(subject.id)
+        told = [fact for fact in own if fact.quantity in _FIRST or subject.kind is Kind.IMAGE]
+        if all(fact.quantity == "coverage" for fact in own):
+            for fact in own:
+                places.setdefault(str(fact.value), []).append(subject.name)
+        elif told:
+            values = "; ".join(_short(facts, fact.id) for fact in told)
+            lines += _wrapped(f"{subject.name}: {values}", "  ", "      ")
+    for value, names in places.items():
+        lines += _wrapped(f"{value.replace('_', ' ').capitalize()}: {', '.join(names)}", "  ", "      ")
     return "\n".join(lines)
 
 
@@ -100,6 +122,8 @@ def fact_name(fact: Fact) -> str:
     """A quantity as words: "longest axial diameter", "count of nodule"."""
     listed = QUANTITIES.get(fact.quantity)
     name = listed.name if listed is not None else fact.quantity.replace("_", " ")
+    if fact.quantity == "count" and fact.of:
+        return f"number of {fact.of.replace('_', ' ')} findings"
     return f"{name} of {fact.of.replace('_', ' ')}" if fact.of and fact.quantity in _OF_A_KIND else name
 
 
@@ -141,7 +165,7 @@ def _statement(report: Report, statement: Statement, evidence: bool) -> list[str
         lines.append(f"{pad}accepted by {statement.accepted_by}")
     if judgement is not None and judgement.verdict is not Verdict.SUPPORTED and not statement.placeholder:
         lines += _reason(report.facts, judgement, pad)
-    elif statement.facts:
+    elif statement.facts and not statement.placeholder:
         lines += _wrapped("from " + "; ".join(_short(report.facts, name) for name in statement.facts), pad, pad + "  ")
     return lines
 

@@ -115,12 +115,11 @@ class Unresolved:
             "not checked yet": self.unchecked,
             "contradicted": self.contradicted,
             "neither verified nor accepted": self.unverifiable,
-            "still to be filled or accepted as it is": self.unfilled,
+            "still to be filled or accepted": self.unfilled,
             "measured but not mentioned": self.omitted,
         }
-        return "; ".join(
-            f"{', '.join(ids)} {'is' if len(ids) == 1 else 'are'} {kind}" for kind, ids in kinds.items() if ids
-        )
+        parts = ((ids, "is" if len(ids) == 1 else "are", kind) for kind, ids in kinds.items() if ids)
+        return "; ".join(f"{', '.join(ids)} {verb} {kind}" for ids, verb, kind in parts)
 
 
 def unresolved(report: Report) -> Unresolved:

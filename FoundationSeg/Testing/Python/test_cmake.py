@@ -55,7 +55,7 @@ def test_package_holds_every_file_and_nothing_else(build: Path) -> None:
     for name in MODULES:
         module = ROOT / name
         expected |= {f"{name}.py"}
-        expected |= {file for file in files(module / f"{name}Lib", under=module) if file.endswith(".py")}
+        expected |= {file for file in files(module / f"{name}Lib", under=module) if file.endswith((".py", ".json"))}
         expected |= files(module / "Resources", under=module)
     for name in SHARED:
         expected |= files(ROOT / "Resources" / name, under=ROOT)
@@ -78,7 +78,8 @@ def test_slicer_s_runner_gets_the_module_and_its_tests(build: Path) -> None:
     listed = run(CTEST, "--show-only=json-v1", cwd=build)
     names = {test["name"] for test in json.loads(listed.stdout)["tests"]}
     own = {
-        f"py_{name}" for name in ("test_live", "test_logic", "test_mrml", "test_panel", "test_place", "test_strokes")
+        *("py_test_live", "py_test_logic", "py_test_mrml", "py_test_panel", "py_test_place", "py_test_strokes"),
+        *("py_test_panel_report", "py_test_report_logic"),
     }
     for name in MODULES:
         own |= {f"py_{name}", f"py_nomainwindow_qSlicer{name}ModuleGenericTest"}
