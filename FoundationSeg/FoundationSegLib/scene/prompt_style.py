@@ -59,6 +59,7 @@ def stylePrompt(markupsNode: Any, positive: bool) -> None:
     elif markupsNode.IsA("vtkMRMLMarkupsCurveNode"):
         display.SetGlyphScale(_STROKE_POINT_PERCENT)
         display.SetLineThickness(_STROKE_LINE_RATIO)
+        display.SetLineColorFadingHueOffset(0.0)  # where the slice leaves the curve, its colour would say nothing
         display.SetFillVisibility(False)
     elif markupsNode.IsA("vtkMRMLMarkupsROINode"):
         display.SetFillVisibility(False)
