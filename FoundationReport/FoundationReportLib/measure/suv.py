@@ -86,11 +86,13 @@ def uptake(region: Region, scale: SuvScale) -> Uptake:
     """SUV statistics of the region's voxels."""
     values = region.values(region.volume.array).astype(np.float64) * scale.factor
     highest = float(values.max())
-    hot = values[values >= THRESHOLD * highest]
+    # Noise around zero has no metabolic volume.
+    hot = values[values >= THRESHOLD * highest] if highest > 0 else values[:0]
     mtv = len(hot) * region.volume.voxel_volume_ml
+    glycolysis = mtv * float(hot.mean()) if len(hot) else 0.0
     where = np.argwhere(region.mask)[int(values.argmax())] + region.start
     r, a, s = region.volume.kji_to_ras(where).tolist()
-    return Uptake(highest, float(values.mean()), _peak(region, scale), mtv, mtv * float(hot.mean()), (r, a, s))
+    return Uptake(highest, float(values.mean()), _peak(region, scale), mtv, glycolysis, (r, a, s))
 
 
 def _peak(region: Region, scale: SuvScale) -> float | None:
