@@ -12,7 +12,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..catalogue import model_card
+from ..catalogue import ModelCard, model_card
 from ..errors import FoundationSegError
 from ..prompts import Box, Lasso, Point, Prompt, Scribble
 from ..scene.live import Event, LiveSegmentation, State
@@ -33,6 +33,8 @@ class LivePanel:
         self.live = live
         self.ready = True  # the packages that a model needs are there
         self._updating = False
+        self._inBeat = self._stale = False
+        self._card: ModelCard | None = None
         self._timer = qt.QTimer(ui.statusLabel)
         self._timer.setInterval(_BEAT_MS)
         self._timer.connect("timeout()", self._onBeat)
@@ -40,8 +42,8 @@ class LivePanel:
         self._ends = [
             live.observe(Event.WORK, self._timer.start),
             live.observe(Event.STATUS, self.showStatus),
-            live.observe(Event.RESULT, self.showChoices),
-            live.observe(Event.PROMPTS, self.showChoices),
+            live.observe(Event.RESULT, self._onChanged),
+            live.observe(Event.PROMPTS, self._onChanged),
         ]
         ui.segmentsTable.setSelectionMode(qt.QAbstractItemView.SingleSelection)
         ui.segmentsTable.opacityColumnVisible = False
@@ -149,6 +151,7 @@ class LivePanel:
         return do
 
     def _onBeat(self) -> None:
+        self._inBeat = True
         try:
             self.live.poll()
         except Exception:
@@ -156,14 +159,25 @@ class LivePanel:
             self.showMessage(_("Something went wrong here; the application log has the details."), isError=True)
             self._timer.stop()
             return
+        finally:
+            self._inBeat = False
+        if self._stale:
+            self.showChoices()
         if not self.live.busy:
             self._timer.stop()
+
+    def _onChanged(self) -> None:
+        """Once per beat is enough, however many things have changed in it."""
+        self._stale = True
+        if not self._inBeat:
+            self.showChoices()
 
     # --- what a person sees ---
 
     def showChoices(self) -> None:
         """Everything that is not the status: what is chosen, segments, prompts, quality."""
         live, ui = self.live, self.ui
+        self._stale = False
         self._updating = True
         try:
             ui.volumeSelector.setCurrentNode(live.volumeNode)
@@ -222,13 +236,14 @@ class LivePanel:
         live = self.live
         title = live.parameters.model
         if ":" not in title:  # else it is a model of the user's own
-            try:
-                card = model_card(title)
-            except FoundationSegError as error:
-                self.ui.modelLabel.text = str(error)
-                return
-            title = card.title
-            self.ui.modelLabel.toolTip = card.description
+            if self._card is None or self._card.name != title:
+                try:
+                    self._card = model_card(title)
+                except FoundationSegError as error:
+                    self.ui.modelLabel.text = str(error)
+                    return
+            title = self._card.title
+            self.ui.modelLabel.toolTip = self._card.description
         text = _("{title}, on {device}").format(title=title, device=live.device) if live.device else title
         self.ui.modelLabel.text = text
 
