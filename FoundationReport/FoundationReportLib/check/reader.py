@@ -107,6 +107,7 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("RIBS", re.compile(rf"\b(?P<list>{_ORDINAL_LIST})\s+ribs?\b", re.I)),
     ("RIBS", re.compile(rf"\bribs?\s+(?:nos?\.?\s*)?(?P<list>{_ORDINAL_LIST})(?!\s*(?:mm|cm|ml|%))", re.I)),
     ("RIBFX", re.compile(rf"\bribs?\s+fractures?\s+(?P<list>{_ORDINAL_LIST})(?!\s*(?:mm|cm|ml|%))", re.I)),
+    ("STATION", re.compile(r"\bstations?\s+(?P<list>2|4|5|7|8|10)(?P<side>[RL])?\b", re.I)),
     ("LEVEL", re.compile(r"\blevels?\s+(?P<list>(?:IV|V|III|II|I|VI)[AB]?|[1-6][ab]?)\b")),
     ("VERTEBRA", re.compile(r"\b(?P<list>(?:C[1-7]|T[3-9]|T1[0-2]|(?:(?<=level )|(?<=at )|(?<=vertebra )|(?<=body ))T[12]|L[1-5])(?:\s*[-/–]\s*[CTLS]?\d{1,2})?)\b")),
     ("ENUMERATOR", re.compile(r"^\s*(?:\d{1,2}[.)]|[-•*·–])\s+")),
@@ -123,6 +124,17 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("SUB", re.compile(r"\bsub-?(?P<unit>cm|centimet(?:er|re)(?:s)?|centimetric)\b", re.I)),
     ("CENTI", re.compile(r"\b(?<!sub)(?:centimetric|a centimet(?:er|re))\b", re.I)),
 )  # fmt: skip
+
+
+# Lymph node stations of the IASLC map that the lexicon has a place for.
+_STATIONS = {
+    "2": "upper paratracheal",
+    "4": "lower paratracheal",
+    "5": "aortopulmonary",
+    "7": "subcarinal",
+    "8": "paraesophageal",
+    "10": "hilum",
+}
 
 
 def _number(text: str) -> tuple[float, int]:
@@ -201,6 +213,9 @@ def _pattern_mention(kind: str, match: re.Match[str], lex: Lexicon) -> list[Ment
         ]
     if kind == "RIBS":
         return [Mention("SITE", (tuple(f"rib {n}" for n in _ordinals(match["list"])), ""), *span, text)]
+    if kind == "STATION":
+        side = {"r": "right", "l": "left"}.get((match["side"] or "").lower(), "")
+        return [Mention("SITE", ((_STATIONS[match["list"]],), side), *span, text)]
     if kind == "LEVEL":
         return [Mention("SITE", (f"level {_level(match['list'])}", ""), *span, text)]
     if kind == "VERTEBRA":

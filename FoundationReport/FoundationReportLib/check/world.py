@@ -303,6 +303,10 @@ def _placed(world: World, subject: Subject, own: tuple[Fact, ...]) -> tuple[tupl
     if subject.organ and not nodes:
         nodes = [_new_place(world, subject.organ)]
     region, region_side = _read_place(lex, subject.region)
+    # The head of the pancreas is no part of the head: a region is read together with its organ.
+    together = _read_place(lex, f"{subject.region} of the {subject.organ}") if subject.region and subject.organ else None
+    if together is not None and len(together[0]) == 1 and together[0] != nodes:
+        region, region_side = together
     if subject.region and not region:
         region = [_new_place(world, subject.region, tuple(nodes))]
     named, named_side = _read_place(lex, subject.name)
