@@ -81,6 +81,7 @@ class FoundationSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         from FoundationSegLib.panel.first_run import FirstRun
         from FoundationSegLib.panel.live_panel import LivePanel
         from FoundationSegLib.panel.model_list import ModelList
+        from FoundationSegLib.panel.prefetch import ViewPrefetch
         from FoundationSegLib.panel.prompt_tools import PromptTools
         from FoundationSegLib.panel.worker_settings import workerSettings
 
@@ -92,8 +93,14 @@ class FoundationSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.live = self.logic.live(workerSettings())
         self.panel = LivePanel(self.ui, self.live)
         self.tools = PromptTools(self.ui.toolsContainer, self.live)
+        self.prefetch = ViewPrefetch(self.live, uiWidget)
         self.firstRun = FirstRun(self.ui.firstRunContainer, self.onPackagesReady)
-        self.models = ModelList(self.ui.modelContainer, self.onModelChosen, ensure=self.firstRun.ensure)
+        self.models = ModelList(
+            self.ui.modelContainer,
+            self.onModelChosen,
+            ensure=self.firstRun.ensure,
+            showPackages=self.firstRun.showInstalled,
+        )
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndClose)
         self.showModel()
@@ -102,6 +109,7 @@ class FoundationSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Called when the application closes and the module widget is destroyed, and by Reload."""
         self.removeObservers()
         if self.live is not None:
+            self.prefetch.exit()
             self.tools.close()
             self.models.cleanup()
             self.firstRun.cleanup()
@@ -118,12 +126,13 @@ class FoundationSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.chooseVolume()
         self.panel.enter()
         self.tools.enter()
-        if self.panel.ready and not slicer.app.testingEnabled():
-            self.live.warm()
+        if self.panel.ready:
+            self.prefetch.enter()
 
     def exit(self) -> None:
         """Called each time the user opens a different module; a prediction that is under way goes on."""
         self._entered = False
+        self.prefetch.exit()
         self.tools.exit()
         self.panel.exit()
 

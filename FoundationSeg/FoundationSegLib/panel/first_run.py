@@ -46,9 +46,9 @@ class FirstRun:
         firstRun.ensure(card.family, go)          # where a model of the Hub is chosen: go() now, or once it can run
         firstRun.showInstalled()                  # a menu's "Installed packages...": the way back
 
-    `onReady(need)` is called when an installation has made a need met. Nothing is installed without the user pressing
-    the button under the sentence that says what; never while tests run; and only from the main thread, since all of it
-    begins with that button.
+    `onReady(need)` is called when an installation has made a need met, and when packages were removed again: ask
+    `check` what can be used now. Nothing is installed without the user pressing the button under the sentence that says
+    what; never while tests run; and only from the main thread, since all of it begins with that button.
     """
 
     def __init__(
@@ -102,18 +102,19 @@ class FirstRun:
     # --- what a panel calls ---
 
     def check(self, key: str = setup.EMBEDDED) -> bool:
-        """Whether a need is met; shows the section where it is not, or where an installation was cut off."""
+        """Whether a need is met; shows the section where it is not, or where any installation was cut off."""
+        met = setup.ready(self.recipe.need(key))
         if self.state in (State.RUNNING, State.RESTART):
-            return False
+            return met and self.need.key != key
         pending = self.journal.pending
         if pending is not None and (pending.interrupted or pending.restart):
-            key = pending.need
-        elif setup.ready(self.recipe.need(key)):
-            if self.state is not State.INSTALLED:
-                self._show(State.HIDDEN)
-            return True
-        self._offer(key)
-        return self.state is State.HIDDEN
+            self._offer(pending.need)
+            met = met and (pending.need != key or self.state is State.HIDDEN)  # there in part is not there
+        elif not met:
+            self._offer(key)
+        elif self.state is not State.INSTALLED:
+            self._show(State.HIDDEN)
+        return met
 
     def ensure(self, key: str, then: Callable[[], None]) -> None:
         """Calls `then` at once where a need is met; else shows what is missing, and calls it after the installation."""
@@ -327,6 +328,7 @@ class FirstRun:
             self._fail(setup.explain(problem, ", ".join(names)))
             return
         self._show(State.HIDDEN)
+        self._onReady(self.need.key)
         self.check()
 
     # --- showing ---

@@ -28,14 +28,14 @@ _MODEL, _GOOD_FOR, _STATE = range(3)
 class ModelList:
     """A section of a panel::
 
-        models = ModelList(container, onChosen, ensure=firstRun.ensure)
+        models = ModelList(container, onChosen, ensure=firstRun.ensure, showPackages=firstRun.showInstalled)
         models.setChosen("compact")        # what the scene says is in use
         models.refresh()                   # from the panel's enter(): another program may have downloaded something
 
     `onChosen(name, checkpoint)` is called when a person has chosen a model that can be used at once; `checkpoint` is
     the path of a file of the user's own, or None. `ensure(family, then)` calls `then` once the packages that a family
-    needs are there (see `FirstRun`): PyTorch is asked for there and nowhere else. Downloads run in a process of their
-    own, so that nothing here waits.
+    needs are there (see `FirstRun`): PyTorch is asked for there and nowhere else; `showPackages` shows the way back.
+    Downloads run in a process of their own, so that nothing here waits.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class ModelList:
         onChosen: Callable[[str, Path | None], None],
         *,
         ensure: Callable[[str, Callable[[], None]], None] | None = None,
+        showPackages: Callable[[], None] | None = None,
         settings: JobSettings | None = None,
     ) -> None:
         import qt
@@ -74,6 +75,9 @@ class ModelList:
             (_("Write this model into a folder..."), self.onExport),
         ):
             self._menu.addAction(text).connect("triggered(bool)", slot)
+        if showPackages is not None:
+            self._menu.addSeparator()
+            self._menu.addAction(_("Installed packages...")).connect("triggered(bool)", showPackages)
         self.ui.moreButton.setMenu(self._menu)
         self._timer = qt.QTimer(self.widget)
         self._timer.setInterval(_POLL_MS)

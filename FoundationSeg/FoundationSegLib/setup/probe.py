@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from ..worker.settings import WorkerSettings, default_python
 
@@ -26,14 +27,12 @@ class Probe:
     def __init__(self, modules: Sequence[str], python: Sequence[str] | None = None, limit_s: float = 120.0) -> None:
         """Raises WorkerError if no interpreter is known; OSError if it cannot be started."""
         command = [*([default_python()] if python is None else python), "-c", _CODE, *modules]
-        flags = subprocess.CREATE_NO_WINDOW if sys.platform == "win32" else 0
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=WorkerSettings().variables(),
-            creationflags=flags,
+        options: dict[str, Any] = dict.fromkeys(("stdin", "stdout"), subprocess.DEVNULL)
+        if sys.platform == "win32":
+            options["creationflags"] = subprocess.CREATE_NO_WINDOW
+        environment = WorkerSettings().variables()
+        self._process: subprocess.Popen[bytes] = subprocess.Popen(
+            command, stderr=subprocess.PIPE, env=environment, **options
         )
         self._until = time.monotonic() + limit_s
 

@@ -255,7 +255,7 @@ class FirstRunTest(PartTestCase):
         firstRun.cleanup()
         self.newContainer()
         firstRun = self.make()
-        self.assertFalse(firstRun.check())
+        self.assertTrue(firstRun.check())  # the embedded model can be used meanwhile
         self.assertEqual(firstRun.ui.installButton.text, "Continue")
         with mock.patch("FoundationSegLib.panel.first_run.Probe") as probe:
             probe.return_value.poll.return_value = ""
@@ -322,6 +322,7 @@ class FirstRunTest(PartTestCase):
         self.assertEqual(self.fake.calls[-1], ("uninstall", ["fsr-alpha"]))
         self.assertEqual(sorted(firstRun.journal.arrivals), ["fsr-beta"])
         self.assertEqual(firstRun.state.value, "needed")  # it says at once what is missing now
+        self.assertEqual(self.ready, ["embedded", "embedded"])  # and the panel is told that something has changed
 
     def _what_stands_in_the_way_is_said_before_anything_is_downloaded(self) -> None:
         firstRun = self.make()

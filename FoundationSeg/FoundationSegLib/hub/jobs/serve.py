@@ -14,7 +14,8 @@ from typing import BinaryIO, NoReturn
 
 from ... import commands_models
 from ...catalogue import ModelCard, model_card
-from ...commands import Listener, Report
+from ...cli_base import Report
+from ...commands import Listener
 from ...errors import FoundationSegError
 from ...predictor import CancelToken, Progress
 from ...worker import guard
@@ -30,7 +31,7 @@ class _Parent(Listener):
         self._target = target
         self._accepted = [str(name) for name in request.get("accepted", ())]
         self._last: tuple[str, float] = ("", 0.0)
-        self.cancel = CancelToken()
+        self.token = self.cancel = CancelToken()
 
     def send(self, event: str, **rest: object) -> None:
         data = memoryview(to_line({"event": event, **rest}))
@@ -75,7 +76,7 @@ def _listen(source: BinaryIO, parent: _Parent) -> None:
     """Runs in a thread of its own. At the end of the pipe the parent is gone, and so is the reason to be."""
     for line in source:
         if from_line(line, "op")["op"] == "cancel":
-            parent.cancel.cancel()
+            parent.token.cancel()
     _end(0)
 
 
