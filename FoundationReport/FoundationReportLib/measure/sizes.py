@@ -35,18 +35,22 @@ def add_sizes(builder: Builder, subject: str, region: Region) -> None:
     )
     if kind == Kind.ORGAN:
         return
-    axes = axes_of(region)
+    sizes = part_sizes(region)
+    scattered = len(sizes) > 1 and sizes[1] >= _NOTABLE_PART * sizes[0]
+    # From one part to another would be no diameter of anything.
+    axes = axes_of(split_parts(region, region.volume_ml)[0] if scattered else region)
+    method = f"{axes.method}, of the largest of {len(sizes)} separate parts" if scattered else axes.method
     if axes.plane != "axial":
         builder.warn(
             f"The image was acquired in {axes.plane} planes, so the diameters of lesions were measured in these and "
             "not in axial ones."
         )
-    long = builder.add(subject, "long_axis", axes.long_mm, axes.method, slice_k=axes.slice_k, points=axes.long_ends)
+    long = builder.add(subject, "long_axis", axes.long_mm, method, slice_k=axes.slice_k, points=axes.long_ends)
     short = builder.add(
         subject,
         "short_axis",
         axes.short_mm,
-        f"{axes.method}, at right angles to the longest diameter",
+        f"{method}, at right angles to the longest diameter",
         slice_k=axes.slice_k,
         points=axes.short_ends,
         because=[long],
@@ -56,12 +60,12 @@ def add_sizes(builder: Builder, subject: str, region: Region) -> None:
     builder.add(subject, "mean_diameter", mean, "mean of the two axial diameters", because=both)
     product = axes.long_mm * axes.short_mm
     builder.add(subject, "bidimensional_product", product, "product of the two axial diameters", because=both)
-    sizes = part_sizes(region)
     builder.add(subject, "parts", len(sizes), "voxels that touch at faces, edges or corners")
-    if len(sizes) > 1 and sizes[1] >= _NOTABLE_PART * sizes[0]:
+    if scattered:
         builder.warn(
-            f'Segment "{name}" consists of {len(sizes)} separate parts that were measured as one; if each is a lesion '
-            "of its own, draw each as a segment or give the segment a name in the plural."
+            f'Segment "{name}" consists of {len(sizes)} separate parts: its volume is of all of them, its diameters '
+            "are of the largest; if each is a lesion of its own, draw each as a segment or give the segment a name in the "
+            "plural."
         )
 
 
