@@ -127,8 +127,6 @@ def draft(job: DraftJob, listener: Listener) -> Result:
                     f"{error} The draft is in {job.out}; `narrate` asks a model about it again."
                 ) from error
         report, head = case.report, case.head
-    for warning in report.facts.warnings:
-        listener.say(f"Note: {warning}")
     data = report_data("draft", report, head)
     data |= {"case": str(job.out), "facts": len(report.facts.facts), "warnings": list(report.facts.warnings)}
     data |= {"seconds": {name: round(value, 3) for name, value in seconds.items()}}

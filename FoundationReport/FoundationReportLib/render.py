@@ -71,6 +71,11 @@ def report_text(report: Report, evidence: bool = True) -> str:
             left = "  (left out on purpose)" if name in report.left_out else ""
             lines.append(f"  {name}  {describe(report.facts, fact)}{left}")
         lines.append("")
+    if report.facts.warnings and evidence:
+        lines.append("NOTES ON WHAT WAS MEASURED")
+        for warning in report.facts.warnings:
+            lines += _wrapped(warning, "  - ", "    ")
+        lines.append("")
     lines.append(LEGEND)
     if not report.signatures and (blockers := unresolved(report)):
         lines += _wrapped(f"Before signing: {blockers.sentence()}.", "", "  ")

@@ -165,7 +165,7 @@ def _decoded(hint: Any, data: Any, where: str) -> Any:
         if not isinstance(data, Mapping):
             raise _wrong(where, "an object", data)
         return {key: _decoded(arguments[1], value, _join(where, key)) for key, value in data.items()}
-    if is_dataclass(hint):
+    if isinstance(hint, type) and is_dataclass(hint):
         return _decoded_object(hint, data, where)
     if issubclass(hint, StrEnum):
         if data not in [item.value for item in hint]:
@@ -325,7 +325,7 @@ def _schema_of(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
     if origin is not None:
         return {"type": "object", "additionalProperties": _schema_of(arguments[1], definitions)}
-    if is_dataclass(hint):
+    if isinstance(hint, type) and is_dataclass(hint):
         name = str(hint.__name__)
         if name not in definitions:
             definitions[name] = {}

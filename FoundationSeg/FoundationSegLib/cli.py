@@ -17,7 +17,7 @@ from typing import Any
 
 from . import __version__, commands
 from .catalogue import EMBEDDED
-from .cli_base import Parser, add_json, run
+from .cli_base import Parser, Report, add_json, run
 from .cli_models import add_accept, add_models
 from .compact.runtime import DEVICES
 from .demo import demo_case
@@ -164,7 +164,7 @@ def _joined(arguments: Sequence[str]) -> list[str]:
     return result
 
 
-def _segment(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> commands.Report:
+def _segment(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> Report:
     _check_outputs(parser, [parsed.volume, parsed.prompts], [parsed.out, parsed.picture, parsed.table])
     _check_suffix(parser, "--out", parsed.out, SUFFIX)
     _check_suffix(parser, "--picture", parsed.picture, ".png")
@@ -174,7 +174,7 @@ def _segment(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> com
     return commands.segment(job, Terminal(parsed.accept_licence))
 
 
-def _demo(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> commands.Report:
+def _demo(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> Report:
     case = demo_case() if parsed.volume is None else None
     if case is not None:
         parsed.volume, parsed.modality = case.volume, parsed.modality or case.modality
@@ -188,7 +188,7 @@ def _demo(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> comman
     return commands.demo(job, Terminal(parsed.accept_licence), beside=case is not None)
 
 
-def _replay(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> commands.Report:
+def _replay(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> Report:
     _check_outputs(parser, [parsed.segmentation, parsed.volume], [parsed.out])
     _check_suffix(parser, "--out", parsed.out, SUFFIX)
     if parsed.series is not None and parsed.volume is None:

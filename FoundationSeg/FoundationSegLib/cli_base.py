@@ -53,6 +53,8 @@ def run(
         errors: further errors whose text is an answer; FoundationSegError always is one.
         cancelled: errors that stand for the user's wish to stop.
     """
+    stops: tuple[type[BaseException], ...] = (KeyboardInterrupt, *cancelled)
+    answers: tuple[type[Exception], ...] = (FoundationSegError, *errors)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a name may have letters that the terminal has not
@@ -63,9 +65,9 @@ def run(
         return int(report.status)
     except SystemExit as leaving:  # argparse has said what is wrong, or printed the help
         return int(leaving.code or 0)
-    except (KeyboardInterrupt, *cancelled):
+    except stops:
         return _failed(None, "Cancelled; no file was left half written.", arguments, 130)
-    except (FoundationSegError, *errors) as error:
+    except answers as error:
         return _failed(error, str(error), arguments, 1)
     except BrokenPipeError:  # the reader of the output has gone; nothing more can be said to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
