@@ -64,8 +64,8 @@ def add_sizes(builder: Builder, subject: str, region: Region) -> None:
     if scattered:
         builder.warn(
             f'Segment "{name}" consists of {len(sizes)} separate parts: its volume is of all of them, its diameters '
-            "are of the largest; if each is a lesion of its own, draw each as a segment or give the segment a name in the "
-            "plural."
+            "are of the largest; if each is a lesion of its own, draw each as a segment or give the segment a name in "
+            "the plural."
         )
 
 
