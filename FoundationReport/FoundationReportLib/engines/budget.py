@@ -29,7 +29,7 @@ def bytes_per_slice(config: Any, item_bytes: int) -> int:
     wide = tokens * 3 * int(text.intermediate_size)
     seen = 0
     if vision is not None:
-        size, patch = int(getattr(vision, "image_size", None) or 448), int(vision.patch_size)
+        size, patch = int(getattr(vision, "image_size", None) or 512), int(vision.patch_size)
         seen = (size // patch) ** 2 * 2 * int(
             getattr(vision, "intermediate_size", 4 * vision.hidden_size)
         ) + 3 * size**2
@@ -41,7 +41,7 @@ def tokens_per_slice(config: Any) -> int:
     fixed = getattr(config, "mm_tokens_per_image", None)
     vision = getattr(config, "vision_config", None)
     if fixed is None and vision is not None:
-        size = int(getattr(vision, "image_size", None) or 448)
+        size = int(getattr(vision, "image_size", None) or 512)
         merged = int(vision.patch_size) * int(getattr(vision, "spatial_merge_size", 1) or 1)
         fixed = (size // merged) ** 2
     return int(fixed or 256) + 12

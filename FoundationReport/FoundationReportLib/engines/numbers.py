@@ -8,7 +8,6 @@ same thing; what a report then says is what was measured.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..measure.quantities import converted, display
@@ -40,6 +39,8 @@ _LEFT = re.compile(
     r"(?<![\w.\[])(?<!segment )(?<!segments )(?<!station )(?<!level )(?<!zone )(?<!type )(?<!rib )"
     r"\d+(?:[.,]\d+)?(?![\w.]*[a-z])", re.I
 )  # fmt: skip
+# Characters for private use, which no text has.
+_KEPT, _KEPT_FIRST = "\ue000", 0xE001
 _QUANTITY = {"mm": "long_axis", "cm": "long_axis", "mL": "volume", "[hnsf'U]": "mean", "suv": "suv_max"}
 
 
@@ -57,6 +58,12 @@ def grounded(sentence: str, facts: Facts) -> Grounded:
     subject = only_subject(sentence, facts)
     linked: list[str] = []
     notes: list[str] = []
+    finished: list[str] = []
+
+    def put_away(text: str) -> str:
+        """Keeps what is settled from being looked at again; it comes back at the end."""
+        finished.append(text)
+        return f"{_KEPT}{chr(_KEPT_FIRST + len(finished) - 1)}"
 
     def measure(match: re.Match[str]) -> str:
         unit = next(name for name, pattern in _UNITS.items() if re.fullmatch(pattern, match["unit"], re.I))
@@ -64,40 +71,38 @@ def grounded(sentence: str, facts: Facts) -> Grounded:
         mark = SIZE_MARK if unit in ("mm", "cm", "mL") else VALUE_MARK
         if fact is None:
             notes.append(f'"{match[0]}" of the model was measured by nobody')
-            return mark
+            return put_away(mark)
         said = _numbers(match["numbers"])
         if unit == "%" or len(said) != 1 or not _near(said[0], unit, fact):
             notes.append(f'the model says "{match[0]}", and {display(fact)} was measured')
-            return mark
+            return put_away(mark)
         linked.append(fact.id)
-        return display(fact)
+        return put_away(display(fact))
 
     def uptake(match: re.Match[str]) -> str:
         fact = _fact(facts, subject, "suv_max")
         if fact is None or not _near(_numbers(match["numbers"])[0], "suv", fact):
             notes.append(f'"{match[0]}" of the model is not what was measured')
-            return f"SUV {VALUE_MARK}"
+            return put_away(f"SUV {VALUE_MARK}")
         linked.append(fact.id)
-        return f"SUVmax {display(fact)}"
+        return put_away(f"SUVmax {display(fact)}")
 
     def count(match: re.Match[str]) -> str:
-        said = _numbers(match["number"])[0]
-        found = _count(sentence, facts, said)
+        found = _count(sentence, facts, _numbers(match["number"])[0])
         if found is None:
             notes.append(f'the number in "{match[0]}" was counted by nobody')
-            return f"{COUNT_MARK} {match['what']}"
+            return f"{put_away(COUNT_MARK)} {match['what']}"
         linked.append(found.id)
-        return match[0]
-
-    text = _SUV.sub(uptake, sentence)
-    text = _MEASURE.sub(measure, text)
-    text = _plural().sub(count, text)
+        return put_away(match[0])
 
     def other(match: re.Match[str]) -> str:
         notes.append(f'the number "{match[0]}" of the model stands for nothing that was measured')
-        return VALUE_MARK
+        return put_away(VALUE_MARK)
 
-    text = _outside_facts(text, [display(facts.fact(name)) for name in linked], other)
+    text = sentence.replace(_KEPT, "")
+    for pattern, change in ((_SUV, uptake), (_MEASURE, measure), (_plural(), count), (_LEFT, other)):
+        text = pattern.sub(change, text)
+    text = re.sub(f"{_KEPT}(.)", lambda match: finished[ord(match[1]) - _KEPT_FIRST], text)
     return Grounded(" ".join(text.split()), tuple(dict.fromkeys(linked)), tuple(dict.fromkeys(notes)))
 
 
@@ -167,10 +172,3 @@ def _plural() -> re.Pattern[str]:
     """A number before a finding in the plural, with up to two words between."""
     words = "|".join(sorted(map(re.escape, anatomy().finding_words), key=len, reverse=True))
     return re.compile(rf"(?<![\w.])(?P<number>{_NUMBER})\s+(?P<what>(?:[a-z-]+\s+){{0,2}}(?:{words})(?:s|es)?)\b", re.I)
-
-
-def _outside_facts(text: str, kept: list[str], change: Callable[[re.Match[str]], str]) -> str:
-    """Changes numbers that are left, but for the displayed facts and what stands in brackets."""
-    shield = "|".join([r"\[[^\]]*\]", *(re.escape(part) for part in kept if part)])
-    parts = re.split(f"({shield})", text)
-    return "".join(part if n % 2 else _LEFT.sub(change, part) for n, part in enumerate(parts))

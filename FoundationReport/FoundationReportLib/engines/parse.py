@@ -100,7 +100,7 @@ def _candidates(text: str, cut: bool) -> tuple[list[str], bool]:
     """Sentences and lines in their order; and whether the model said that there is nothing."""
     lines, none = [], False
     whole = _json(text)
-    source = [f"{line}." for line in _texts(whole)] if whole is not None else text.splitlines()
+    source = list(_texts(whole)) if whole is not None else text.splitlines()
     found: list[str] = []
     for number, line in enumerate(source):
         line = _MARKUP.sub("", line).strip().strip("*_ ")

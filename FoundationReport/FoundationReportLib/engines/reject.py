@@ -39,7 +39,7 @@ _HEADER = re.compile(
     re.I,
 )
 _TAKEN_OUT = re.compile(r"\[(?:name|number|contact|address|date[^\]]*)\]")
-_JSON = re.compile(r"\"[\w -]+\"\s*:|^\s*[\[{\]}]|[\]}],?\s*$|\bbox_2d\b|```")
+_JSON = re.compile(r"[{}\[\]]|\"\s*:|```")
 _ECHO = re.compile(
     r"^(?:finding\s*\|\s*side|slice \d+\.?$|section\s*:|one line each|no numbers|answer none|measured,? do not|"
     r"which findings do the|the referrer says|known from the header|you read \d+)",
