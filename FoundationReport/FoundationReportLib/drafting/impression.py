@@ -11,7 +11,7 @@ from ..wording import capital
 from .lesions import by_size, named, resolved, size_of, write_findings
 from .pen import Pen
 
-_LISTED = 5  # findings of an organ that the impression names one by one
+_LISTED = 6  # findings of an organ that the impression names one by one
 
 
 def write_targets(pen: Pen) -> None:
@@ -40,15 +40,20 @@ def write_targets(pen: Pen) -> None:
 
 def write_impression(pen: Pen) -> None:
     """The findings in short, largest first: a line per group of an organ, and one for each that is new or changed."""
-    groups: dict[tuple[str, str], list[Subject]] = {}
+    groups: dict[str, list[Subject]] = {}
     for subject in by_size(pen, (s for s in pen.facts.subjects if _is_finding(s))):
         if not resolved(pen, subject) and not _is_small_node(pen, subject):
-            place = "" if subject.kind == Kind.NODE else subject.organ
-            groups.setdefault((place, subject.finding or "lesion"), []).append(subject)
+            groups.setdefault("nodes" if subject.kind == Kind.NODE else subject.organ, []).append(subject)
     for members in groups.values():
-        if len(members) == 1:
-            _write_short(pen, members[0])
+        alike = len({subject.finding for subject in members}) == 1
+        nodes = members[0].kind == Kind.NODE
+        if len(members) == 1 or not alike or (nodes and len(members) <= _LISTED):
+            # "Two lesions, the largest" would leave open whether the cyst beside them is one.
+            for subject in members[:_LISTED]:
+                _write_short(pen, subject)
             continue
+        if nodes:  # a group counts the small ones too, for what it says is how many were measured
+            members = [s for s in by_size(pen, pen.facts.subjects) if s.kind == Kind.NODE and not resolved(pen, s)]
         _write_group(pen, members)
         changed = [s for s in members if _trend(pen, s) in ("new", "larger", "smaller")]
         for subject in changed[:_LISTED]:

@@ -73,7 +73,7 @@ def _write_finding(pen: Pen, subject: Subject, quantities: Sequence[str]) -> Non
     is_new = trend is not None and trend.value == "new"
     name = words.finding(subject, ("sized" if size else "one") + ("_new" if is_new else ""), size)
     place = words.place(subject)
-    level = pen.text(subject, "level")
+    level = pen.text(subject, "level") if "level" in quantities else None
     if level is not None:
         place = f"{place}{words.part('lesion_level', level=str(level.value))}"
     near, neighbours = _neighbours(pen, subject, "distance" in quantities)
@@ -99,14 +99,14 @@ def _neighbours(pen: Pen, subject: Subject, with_distance: bool) -> tuple[str, l
         elif fact.quantity == "distance" and isinstance(fact.value, int | float) and fact.value > 0:
             distant.append((fact, other))
     distant.sort(key=lambda pair: float(pair[0].value))
-    text = ""
-    for fact, other in (chosen := touching[:_TOUCHED] or (distant[:1] if with_distance else [])):
-        if touching:
-            text += words.part("adjacent", at=words.organ(other.organ, other.side, "at", other.region))
-        else:
-            where = words.organ(other.organ, other.side, "from", other.region)
-            text += words.part("distance", value=words.value(fact), **{"from": where})
-    return text, [fact for fact, _ in chosen]
+    if touching:
+        places = [words.organ(other.organ, other.side, "at", other.region) for _, other in touching[:_TOUCHED]]
+        return words.part("adjacent", at=words.joined(places)), [fact for fact, _ in touching[:_TOUCHED]]
+    if distant and with_distance:
+        fact, other = distant[0]
+        where = words.organ(other.organ, other.side, "from", other.region)
+        return words.part("distance", value=words.value(fact), **{"from": where}), [fact]
+    return "", []
 
 
 def _write_change(pen: Pen, subject: Subject) -> None:

@@ -201,6 +201,8 @@ def _write_absence(pen: Pen, facts: Sequence[Fact]) -> None:
     nothing = words.finding_named(facts[0].of or "lesion", "no")
     side = Side.BOTH if len(facts) > 1 else subject.side
     place = words.organ(subject.organ, side, "in", subject.region) if subject.organ else ""
+    if any(_coverage(pen, pen.facts.subject(fact.subject)) == "partly_in_view" for fact in facts):
+        place = words.part("in_part", of=words.organ(subject.organ, side, "of", subject.region))
     if words.is_placed(facts[0].of):
         place = words.on_side(side) if side != Side.BOTH else ""
     key = "not_found" if place else "not_found_anywhere"

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Draft and cross-check together: every sentence of a draft is supported, and no longer when a person changes it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from FoundationReportLib.check import check
+from FoundationReportLib.draft import draft
+from FoundationReportLib.drafting.stated import stated
+from FoundationReportLib.model import ClinicalContext, Fact, Facts, Kind, Origin, Report, Side, Subject, Verdict
+from FoundationReportLib.serialise import load_facts
+from FoundationReportLib.templates import load_template, template_names
+
+CORPUS = sorted((Path(__file__).parents[1] / "Data" / "checker_corpus").glob("facts_*.json"))
+CONTEXT = ClinicalContext(
+    age=62,
+    sex="female",
+    indication="Known metastatic colon cancer with a 40 mm lesion in the left kidney, follow-up",
+    history=("Appendectomy 2010",),
+    labs=("CEA 12 ng/mL (high)",),
+)
+ANSWERS: tuple[dict[str, Any], ...] = (
+    {},
+    {"incidental": True, "density": "solid", "risk": "high", "age": 60.0},
+    {"screening": True, "density": "solid", "behaviour": "baseline", "new_lesion": False, "non_target": "none"},
+)
+
+
+def unsupported(report: Report) -> list[tuple[str, str]]:
+    return [
+        (statement.text, statement.judgement.reason)
+        for statement in report.statements
+        if statement.judgement is not None
+        and not statement.placeholder
+        and statement.judgement.verdict is not Verdict.SUPPORTED
+    ]
+
+
+@pytest.mark.parametrize("code", ["en", "de"])
+@pytest.mark.parametrize("path", CORPUS, ids=[path.stem for path in CORPUS])
+def test_every_sentence_of_a_draft_is_supported_and_nothing_is_omitted(path: Path, code: str) -> None:
+    facts = load_facts(path)
+    for name in template_names():
+        template = load_template(name)
+        if template.modality and facts.modality not in template.modality:
+            continue
+        has_rules = any("rules" in item for section in template.sections for item in section.items)
+        for answers in ANSWERS if has_rules else ANSWERS[:1]:
+            report = check(draft(facts, name, context=CONTEXT, language_code=code, answers=answers))
+            assert unsupported(report) == []
+            assert report.omitted == ()
+            assert all(s.judgement is not None for s in report.statements)
+            for statement in report.statements:
+                if statement.placeholder:
+                    assert statement.judgement is not None
+                    assert statement.judgement.verdict is Verdict.UNVERIFIABLE
+
+
+def edited(report: Report, before: str, after: str) -> Report:
+    """A person changes some words of the first sentence that has them."""
+    target = next(s for s in report.statements if before in s.text)
+    changed = replace(target, text=target.text.replace(before, after), origin=Origin.HUMAN)
+    return report.with_statements(changed if s is target else s for s in report.statements)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("16 x 11 mm", "26 x 11 mm"),
+        ("right upper lobe", "left upper lobe"),
+        ("Two nodules", "Three nodules"),
+        ("is larger than", "is smaller than"),
+        ("with intravenous contrast", "without intravenous contrast"),
+        ("No pleural effusion was found", "A pleural effusion was found"),
+        ("2750 mL", "3250 mL"),
+        ("category: 4B", "category: 3"),
+        ("CT at 3 to 6 months", "CT at 12 months"),
+        ("colon cancer", "breast cancer"),
+    ],
+)
+def test_a_changed_word_is_noticed(before: str, after: str) -> None:
+    facts = load_facts(next(path for path in CORPUS if path.stem == "facts_chest_followup"))
+    facts = replace(facts, facts=tuple(fact for fact in facts.facts if fact.of != "Lung-RADS v2022"))
+    answers = ANSWERS[1] if "months" in before else {**ANSWERS[2], "behaviour": "growing"}
+    report = draft(facts, "ct-chest", context=CONTEXT, answers=answers)
+    assert unsupported(check(report)) == []
+    assert len(unsupported(check(edited(report, before, after)))) >= 1
+
+
+def test_a_changed_german_sentence_is_no_longer_taken_for_granted() -> None:
+    facts = load_facts(next(path for path in CORPUS if path.stem == "facts_chest_followup"))
+    report = draft(facts, "ct-chest", language_code="de")
+    assert unsupported(check(report)) == []
+    assert len(unsupported(check(edited(report, "16 x 11 mm", "26 x 11 mm")))) == 1
+
+
+def test_only_words_that_follow_from_this_report_are_known() -> None:
+    spleen = Subject("spleen", "Spleen", Kind.ORGAN, "spleen")
+    facts = Facts((spleen,), (Fact("f1", "spleen", "volume", 400.0, "mL"),), "CT")
+    report = draft(facts, "ct-abdomen", context=ClinicalContext(age=40, indication="Pain"))
+    known = stated(report)
+    sentence = "The volume of the spleen is above the published range of 107 to 315 mL (Prassopoulos 1997)."
+    assert set(known) == {"Age: 40 years.", "Indication: Pain.", sentence}
+    assert known[sentence].facts == ("c1",)
+    other = draft(replace(facts, facts=(Fact("f1", "spleen", "volume", 200.0, "mL"),)), "ct-abdomen")
+    assert sentence not in stated(other)
+
+
+def test_a_report_whose_template_is_not_here_is_checked_without_it(tmp_path: Path) -> None:
+    liver = Subject("liver", "Liver", Kind.ORGAN, "liver", Side.NONE)
+    facts = Facts((liver,), (Fact("f1", "liver", "volume", 1500.0, "mL"),), "CT")
+    report = replace(draft(facts, "ct-abdomen", language_code="de"), template="gone")
+    volume = next(s for s in check(report).statements if "1500" in s.text and "Bereich" not in s.text)
+    assert volume.judgement is not None
+    assert volume.judgement.verdict is not Verdict.CONTRADICTED
