@@ -19,6 +19,7 @@ NEGATIVE_COLOR: Color = (0.95, 0.42, 0.15)
 _POINT_PERCENT = 3.0  # of the view's height
 _STROKE_POINT_PERCENT = 0.8
 _STROKE_LINE_RATIO = 0.6  # of the glyphs that the line connects
+_STROKE_SHOWN_MM = 3.0  # on either side of a slice
 
 
 def signColor(positive: bool) -> Color:
@@ -59,7 +60,10 @@ def stylePrompt(markupsNode: Any, positive: bool) -> None:
     elif markupsNode.IsA("vtkMRMLMarkupsCurveNode"):
         display.SetGlyphScale(_STROKE_POINT_PERCENT)
         display.SetLineThickness(_STROKE_LINE_RATIO)
-        display.SetLineColorFadingHueOffset(0.0)  # where the slice leaves the curve, its colour would say nothing
+        # Slicer turns lines blue behind the slice and red in front of it, where the colour is to say the sign; so they
+        # are shown as far as they keep their colour.
+        display.SetLineColorFadingStart(_STROKE_SHOWN_MM)
+        display.SetLineColorFadingEnd(_STROKE_SHOWN_MM + 0.01)
         display.SetFillVisibility(False)
     elif markupsNode.IsA("vtkMRMLMarkupsROINode"):
         display.SetFillVisibility(False)

@@ -223,6 +223,32 @@ class MarkupsFromStrokesTest(StrokeCase):
         self.assertEqual(node.GetNumberOfControlPoints(), 1)
         np.testing.assert_allclose(node.GetNthControlPointPositionWorld(0), self.expected(150, 170), atol=1e-4)
 
+    def test_a_stroke_has_the_colour_of_its_sign_wherever_it_is_shown(self) -> None:
+        """Slicer's own drawing, on slices that cross the stroke: it is green, neither blue behind nor red before."""
+        if slicer.app.applicationName != "headless stand-in":
+            self.skipTest("brings a view of its own")
+        from headless_slicer import views
+
+        view = views.SliceView("StrokeColours")
+        self.addCleanup(view.close)
+        node = self.draw(StrokeKind.SCRIBBLE, (50, 60), (100, 60), (100, 200))
+        pose = slicer.util.arrayFromVTKMatrix(self.view.sliceNode.GetSliceToRAS())
+        pose[:3, 3] = node.GetNthControlPointPositionWorld(1)
+        for angle in np.radians((0, 12, -12)):
+            tilt = np.eye(4)
+            tilt[[0, 0, 2, 2], [0, 2, 0, 2]] = np.cos(angle), np.sin(angle), -np.sin(angle), np.cos(angle)
+            view.sliceNode.GetSliceToRAS().DeepCopy(matrix(pose @ tilt))
+            view.sliceNode.SetFieldOfView(200, 150, 1)
+            view.sliceNode.UpdateMatrices()
+            view.sliceNode.Modified()
+            pixels = view.picture().reshape(-1, 3).astype(int)
+            drawn = pixels[pixels.max(axis=1) > 60]
+            self.assertGreater(len(drawn), 200)
+            ratio = drawn / drawn.max(axis=1, keepdims=True)
+            np.testing.assert_allclose(
+                ratio, np.tile(np.divide(prompt_style.POSITIVE_COLOR, 0.75), (len(ratio), 1)), atol=0.1
+            )
+
     def test_colours_and_shapes_tell_the_sign(self) -> None:
         nodes = [self.addPoints((1, 2, 3)), self.addPoints((1, 2, 3))]
         for node, sign in zip(nodes, (True, False), strict=True):
