@@ -64,6 +64,8 @@ class Claim:
     sites: list[Site] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     count: Count | None = None
+    partitive: Count | None = None
+    unknown: bool = False
     select: str = ""
     negated: bool = False
     hedged: bool = False
@@ -142,6 +144,8 @@ def chunks(mentions: list[Mention]) -> list[Chunk]:
     for n, mention in enumerate(mentions):
         if mention.kind == "SEP" or (mention.kind == "CONJ" and not _inside_list(mentions, n)):
             link = str(mention.value)
+            if link == ":" and out[-1].mentions and all(m.kind in ("PRIOR", "NOW", "NEUTRAL", "DET") for m in out[-1].mentions) and out[-1].has("PRIOR", "NOW"):
+                continue
             if out[-1].mentions:
                 out.append(Chunk(link))
             elif link not in (",",) or not out[-1].link:
@@ -169,6 +173,7 @@ def understand(mentions: list[Mention], lex: Lexicon) -> Reading:
     reading = Reading()
     _study_level(mentions, reading)
     builder = _Builder(lex, reading)
+    builder.respective = any(m.kind == "RESPECTIVELY" for m in mentions)
     for chunk in chunks(mentions):
         builder.take(chunk)
     reading.claims = [c for c in builder.finish() if not _void(c)]
@@ -250,6 +255,8 @@ class _Builder:
         self.groups = 0
         self.pair: tuple[Claim, Claim] | None = None
         self.ordered: tuple[str, ...] = ()
+        self.respective = False
+        self.except_ = False
 
     # --- chunk by chunk ---
 
@@ -299,7 +306,8 @@ class _Builder:
         elif kind == "SITE":
             self._site(state, value, mention)
         elif kind == "SIDE":
-            if value == "both" and following is not None and following.kind == "FIND" and mention.text.lower() in ("both", "either", "neither"):
+            head = next((m.kind for m in row[n + 1 :] if m.kind in ("FIND", "SITE")), "")
+            if value == "both" and head == "FIND" and mention.text.lower() in ("both", "either", "neither"):
                 bag.select = "all"
             else:
                 state.sides.append((value, mention.text.lower()))
@@ -327,7 +335,7 @@ class _Builder:
         elif kind == "SELECT":
             bag.select = bag.select or value
         elif kind == "CHANGE":
-            self._change(bag, state, value, mention, following)
+            self._change(bag, state, value, mention, row, n)
         elif kind == "FACTOR":
             bag.factor = value
         elif kind == "REMAINS":
@@ -350,10 +358,17 @@ class _Builder:
             bag.uptake = True
         elif kind == "SEVERITY":
             bag.severity = value
+        elif kind == "EXCEPT":
+            self.except_ = True
+        elif kind == "COMPARATIVE":
+            bag.compared, bag.quantity = value.split()
         elif kind == "RELATION":
             self._leave_relation(bag, state)
             state.relation = value
         elif kind == "THAN":
+            if mention.text.lower().startswith("exceed") and following is not None and following.kind == "MEASURE":
+                state.cmp = ">"
+                return
             self._leave_relation(bag, state)
             state.than = True
         elif kind == "CMP":
@@ -385,6 +400,8 @@ class _Builder:
             state.from_ = True
         elif kind == "PRONOUN":
             bag.pronoun = True
+        elif kind == "UNKNOWN":
+            bag.unknown = True
         elif kind in ("STUDY", "MODALITY"):
             bag.study = True
         elif kind == "NEUTRAL" and mention.text.lower() in ("the", "this", "these", "that", "known"):
@@ -406,6 +423,8 @@ class _Builder:
             elif state.cmp in ("<", "max"):
                 count = Count("<=", count.n - (1 if bound in ("fewer than", "less than") else 0), True)
             state.cmp = ""
+        if bag.count is not None and bag.count.op == count.op == "=" and _of_the(row, n):
+            bag.partitive = bag.count
         if bag.count is None or bag.count.op != "=" or count.op == "=":
             bag.count = count
         bag.plural |= count.n > 1
@@ -474,8 +493,9 @@ class _Builder:
             bag.relation, bag.relation_value = "distance", measure
             state.relation = "distance"
             return
-        if state.than and state.cmp == "":
+        if state.than and not state.sites and not state.sides and state.cmp == "" and bag.than is None:
             state.cmp = ">" if bag.compared in ("larger", "") else "<"
+            state.than, bag.compared = False, ""
         value = Value(measure, quantity, state.prior, state.cmp, state.by)
         if measure.to is not None and (state.from_ or bag.changes) and not _ranging(mention):
             before = replace(measure, to=None)
@@ -488,16 +508,14 @@ class _Builder:
             bag.values.append(value)
         state.cmp, state.by = "", False
 
-    def _change(self, bag: Claim, state: _State, value: str, mention: Mention, following: Mention | None) -> None:
-        if following is not None and following.kind == "THAN" and value in ("larger", "smaller"):
+    def _change(self, bag: Claim, state: _State, value: str, mention: Mention, row: list[Mention], n: int) -> None:
+        if value in ("larger", "smaller") and _than_follows(row[n + 1 :]):
             bag.compared = value
             return
         if value == "smaller" and mention.text.lower() in ("lower", "less") and state.quantity:
             bag.compared = value
         if state.take_not():
             value = {"larger": "not larger", "smaller": "not smaller", "stable": "not stable", "new": "not new", "resolved": "not resolved"}[value]
-        if state.neg and value in ("larger", "smaller", "stable"):
-            value = f"not {value}"
         bag.changes.append(value)
 
     def _leave_relation(self, bag: Claim, state: _State) -> None:
@@ -560,6 +578,11 @@ class _Builder:
 
     def _close(self, bag: Claim, state: _State) -> None:
         self._place(bag, state)
+        if state.neg and not bag.finding and bag.changes:
+            bag.changes = [c if c.startswith("not ") or c == "new" else f"not {c}" for c in bag.changes]
+            state.neg = False
+        if self.except_ and (state.neg or bag.negated or bag.normal):
+            bag.select = "other"
         bag.ordered_sides, self.ordered = self.ordered, ()
         if state.neg and not bag.finding:
             bag.negated = True
@@ -579,6 +602,9 @@ class _Builder:
             if bag.finding or bag.sites or bag.names:
                 self._start(self._inherit(bag, last))
                 return
+        if bag.quantity in STUDY_QUANTITIES and not bag.finding and not bag.sites and (last.finding or last.sites):
+            self._start(bag)
+            return
         if self._continues_head(bag, last, link):
             self._merge(bag, last, link)
         elif bag.finding:
@@ -638,10 +664,18 @@ class _Builder:
         if not last.finding and not last.predicated and not last.names:
             self._merge(bag, last, link)
             return
+        if self.respective and last.finding and last.sites and not last.predicated and link in ("and", ",", ", and"):
+            last.sites += bag.sites
+            bag.sites = []
+            self._attributes(replace(bag, sites=[]), last, link)
+            return
         plain = not bag.predicated and not bag.count and not bag.select and not bag.negated
         if plain and last.values and "(" in link and (last.inherited or (self._refines(bag, last) and not last.finding)):
             last.sites = [self._in_context(s, last) for s in bag.sites]
             last.inherited = False
+            return
+        if last.finding and plain and last.count is not None and last.count.n > 1 and link in (":", "("):
+            self._start(self._inherit(bag, last))
             return
         if last.finding and plain:
             refined = self._refines(bag, last)
@@ -666,6 +700,9 @@ class _Builder:
         self._start(self._inherit(bag, last))
 
     def _attributes(self, bag: Claim, last: Claim, link: str) -> None:
+        if bag.quantity and not bag.predicated and last.values and "(" in link and _fits(bag.quantity, last.values[-1].measure):
+            last.values[-1] = replace(last.values[-1], quantity=bag.quantity)
+            return
         if bag.select or (bag.count and last.finding):
             self._start(self._inherit(bag, last))
             return
@@ -677,11 +714,14 @@ class _Builder:
         if self.pair is not None and bag.values and not bag.changes:
             subject, other = self.pair
             self.claims.append(replace(subject, values=other.values, than=None, compared="", changes=[]))
-            other.values = bag.values
+            given = other.values[0].quantity if other.values else ""
+            self.claims[-1].values = list(other.values)
+            other.values = [replace(v, quantity=v.quantity or given) for v in bag.values]
             self.pair = None
             return
-        repeats = any(not v.prior and not v.by and not v.measure.signed for v in bag.values) and any(
-            _same_slot(v, w) for v in bag.values for w in last.values
+        changing = bool(last.changes or bag.changes)
+        repeats = any(not v.prior and not (v.by and changing) and not v.measure.signed for v in bag.values) and any(
+            _same_slot(v, w, changing) for v in bag.values for w in last.values
         )
         aggregated = any(v.cmp or v.measure.to is not None for v in bag.values)
         if bag.values and (repeats or (_many(last) and not aggregated and not bag.changes)) and not last.headless:
@@ -813,6 +853,26 @@ _NOWHERE: Any = _Nowhere()
 _FLUIDS = {"pleura": "pleural effusion", "pericardium": "pericardial effusion", "peritoneum": "ascites", "abdomen": "ascites", "pelvis": "ascites"}
 
 
+def _of_the(row: list[Mention], n: int) -> bool:
+    """"two of the three": whether "of" stands between two counts."""
+    for mention in reversed(row[:n]):
+        if mention.kind == "COUNT":
+            return any(m.text.lower() == "of" for m in row[row.index(mention) : n])
+        if mention.kind not in ("NEUTRAL", "DET"):
+            return False
+    return False
+
+
+def _than_follows(rest: list[Mention]) -> bool:
+    """Whether "than" comes next, at most a quantity or a property away ("higher uptake than")."""
+    for mention in rest:
+        if mention.kind == "THAN":
+            return True
+        if mention.kind not in ("NEUTRAL", "DET", "SKIP", "UPTAKE", "QUANTITY", "DENSITY", "AVID"):
+            return False
+    return False
+
+
 def _complete(claim: Claim) -> None:
     """Fluid is named after where it is. An earlier value without a unit has that of the present one ("16 mm, previously 12")."""
     if claim.finding == "fluid":
@@ -857,8 +917,8 @@ def _many(claim: Claim) -> bool:
     return claim.plural or (claim.count is not None and claim.count.n > 1) or claim.select == "all"
 
 
-def _same_slot(a: Value, b: Value) -> bool:
-    return a.prior == b.prior and a.by == b.by and a.measure.dimension == b.measure.dimension and a.measure.signed == b.measure.signed and (
+def _same_slot(a: Value, b: Value, changing: bool = True) -> bool:
+    return a.prior == b.prior and (a.by == b.by or not changing) and a.measure.dimension == b.measure.dimension and a.measure.signed == b.measure.signed and (
         a.quantity == b.quantity or not a.quantity or not b.quantity
     )  # fmt: skip
 
@@ -881,9 +941,9 @@ def _absorb(claim: Claim, bag: Claim) -> None:
     """Adds what a chunk says to a claim."""
     if bag.finding and not claim.finding:
         claim.finding = bag.finding
-    for name in ("plural", "definite", "enlarged_node", "target", "located", "uptake", "hedged", "persists", "study"):
+    for name in ("plural", "definite", "enlarged_node", "target", "located", "unknown", "uptake", "hedged", "persists", "study"):
         setattr(claim, name, getattr(claim, name) or getattr(bag, name))
-    for name in ("count", "select", "factor", "normal", "size", "coverage", "avid", "severity", "relation", "relation_site",
+    for name in ("count", "partitive", "select", "factor", "normal", "size", "coverage", "avid", "severity", "relation", "relation_site",
                  "relation_value", "than", "than_finding", "compared", "quantity", "ordered_sides"):  # fmt: skip
         setattr(claim, name, getattr(claim, name) or getattr(bag, name))
     if bag.count is not None and claim.count is not None and bag.count.n > claim.count.n:
@@ -893,7 +953,7 @@ def _absorb(claim: Claim, bag: Claim) -> None:
     claim.changes += bag.changes
     claim.density += bag.density
     if bag.negated:
-        claim.negated = not claim.negated if claim.negated and bag.finding == "" else True
+        claim.negated = True
 
 
 def nodes_of(sites: Iterable[Site]) -> tuple[str, ...]:

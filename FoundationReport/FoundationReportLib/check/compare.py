@@ -131,7 +131,7 @@ def check_value(world: World, thing: Thing, value: Value, claim: Claim) -> Outco
     """One number of a claim against one thing."""
     measure = value.measure
     node = "lymph node" in thing.findings
-    if value.by or measure.dimension is Dimension.PERCENT or (measure.signed and measure.dimension is not Dimension.INTENSITY):
+    if (value.by and claim.changes) or measure.dimension is Dimension.PERCENT or (measure.signed and measure.dimension is not Dimension.INTENSITY):
         if not (measure.dimension is Dimension.PERCENT and thing.get("fat_percent") and not claim.changes and not measure.signed):
             return _change_amount(world, thing, value, claim)
     if value.prior:
@@ -398,6 +398,8 @@ def check_density(world: World, thing: Thing, kind: str, host: Thing | None) -> 
     if kind in ("hypo", "hyper"):
         known = host.get("mean") if host is not None else None
         if known is None:
+            if kind == "hypo" and _number(mean) <= table["fluid"][1]:
+                return supported(f"{_capital(thing.label)}: {display(mean)}.", mean)
             return unverifiable(f"The attenuation around {thing.label} was not measured.", mean)
         difference = _number(mean) - _number(known)
         reason = f"{_capital(thing.label)}: {display(mean)}, around it {display(known)}."

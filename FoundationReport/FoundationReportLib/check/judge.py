@@ -80,6 +80,8 @@ def _headless(world: World, claim: Claim, context: list[Thing]) -> Judged:
         return Judged(_best(world, claim, context), context)
     if claim.normal:
         return Judged(check_normal(world, claim, Site()))
+    if claim.values and all(v.prior and v.measure.dimension is Dimension.LENGTH for v in claim.values) and not context:
+        return Judged(check_study_value(world, replace(claim, quantity="baseline_sum")))
     if claim.changes:
         return Judged(_whole_study_change(world, claim))
     if claim.values and (claim.study or all(v.measure.dimension is Dimension.TIME for v in claim.values)):
@@ -142,6 +144,8 @@ def _matching(world: World, claim: Claim, site: Site, least: Match = Match.YES, 
 
 def _kind(world: World, claim: Claim, thing: Thing) -> Match:
     finding = "lymph node" if claim.finding == "lymphadenopathy" else claim.finding
+    if claim.target and thing.get("target"):
+        return Match.YES
     match = world.finding(finding, thing)
     if match is Match.NO and finding in ("lesion", "abnormality") and "lymph node" in thing.findings:
         loose = not claim.sites and (claim.changes or claim.select or claim.count is None)
@@ -169,10 +173,13 @@ def _finding(world: World, claim: Claim, context: list[Thing]) -> Judged:
     if claim.finding == "enlargement":
         return Judged(worst([check_size(world, replace(claim, size="normal" if claim.negated else "enlarged"), s) for s in _sites(claim)]))
     if claim.negated:
-        outcomes, things = [], []
-        for site in _sites(claim):
-            outcomes.append(_no_finding(world, claim, site))
-        return Judged(worst(outcomes), things)
+        outcome = worst([_no_finding(world, claim, site) for site in _sites(claim)])
+        if claim.unknown and not claim.sites and outcome.verdict is Verdict.CONTRADICTED:
+            # Of what exactly it is denied was not understood.
+            outcome = replace(outcome, verdict=Verdict.UNVERIFIABLE)
+        return Judged(outcome)
+    if claim.partitive is not None and claim.count is not None:
+        return _some_of(world, claim)
     if claim.size in ("enlarged", "normal") and claim.finding == "lymph node":
         claim.enlarged_node = claim.size == "enlarged"
     if not claim.sites and context and claim.definite and not claim.plural:
@@ -186,6 +193,19 @@ def _finding(world: World, claim: Claim, context: list[Thing]) -> Judged:
         things = [t for p in parts for t in p.things]
         return Judged(worst([_count_total(world, claim, things), *(p.outcome for p in parts if not p.things)]), things)
     return Judged(worst([p.outcome for p in parts]), [t for p in parts for t in p.things])
+
+
+def _some_of(world: World, claim: Claim) -> Judged:
+    """"Two of the three lesions lie in the left lobe": the whole, and how many of it are so."""
+    sites = _sites(claim)
+    organs = Site(tuple(dict.fromkeys(n for s in sites for n in _organ_nodes(world, s))))
+    pool = _matching(world, claim, organs) or _matching(world, claim, Site())
+    bare = replace(claim, partitive=None, count=None, plural=False)
+    good = [t for t in pool if any(world.place(s, t) is Match.YES for s in sites) and _predicates(world, bare, t).verdict is Verdict.SUPPORTED]
+    whole = _counted(len(pool), replace(claim.count or Count("=", 0), strict=True), (), pool)
+    some = _counted(len(good), replace(claim.partitive or Count("=", 0), strict=True), (), good)
+    outcome = worst([whole, some])
+    return Judged(replace(outcome, facts=fact_ids(f for t in (good or pool) for f in t.facts[:1])), good)
 
 
 def _count_total(world: World, claim: Claim, things: list[Thing]) -> Outcome:

@@ -261,6 +261,7 @@ def _add_phrases(lex: Lexicon, data: dict[str, Any]) -> None:
         ("NOW", "now"),
         ("BY", "by"),
         ("THAN", "than"),
+        ("EXCEPT", "except"),
         ("RESPECTIVELY", "respectively"),
         ("UPTAKE", "uptake"),
         ("SYSTEM", "systems"),
@@ -272,6 +273,7 @@ def _add_phrases(lex: Lexicon, data: dict[str, Any]) -> None:
     for kind, key in (
         ("CHANGE", "change"),
         ("SELECT", "select"),
+        ("COMPARATIVE", "comparative"),
         ("SIDE", "sides"),
         ("COVERAGE", "coverage"),
         ("RELATION", "relations"),

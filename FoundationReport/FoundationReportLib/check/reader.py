@@ -17,7 +17,7 @@ from .lexicon import Entry, FindingWord, Lexicon
 # If a phrase has several readings, the first of these that it has is meant.
 PRIORITY = (
     "NAME QUOTE NOPRIOR NEGAFTER COVERAGE NORMALSIZE NORMAL CATEGORY TECHNIQUE PHASE AVID DENSITY SUMMARY FACTOR CHANGE NEG FIND SITE "
-    "CONJ DET FROM THAN RESPECTIVELY SELECT COUNT SIDE QUANTITY ENLARGED SMALL UPTO CMP RELATION COMPARE PRIOR NOW "
+    "CONJ DET FROM EXCEPT THAN COMPARATIVE RESPECTIVELY SIDE SELECT COUNT QUANTITY ENLARGED SMALL UPTO CMP RELATION COMPARE PRIOR NOW "
     "SEVERITY NOT RECOMMEND HEDGE REMAINS MODALITY UPTAKE BY SYSTEM STUDY HEADER PRONOUN TERM NEUTRAL"
 ).split()
 _RANK = {kind: n for n, kind in enumerate(PRIORITY)}
@@ -104,6 +104,7 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("SEGMENTS", re.compile(
         r"\b(?:hepatic\s+|liver\s+)?(?:segments?|segs?\.?|couinaud(?:\s+segment)?)\s*(?P<list>(?:viii|vii|vi|iv|v|iii|ii|i|[1-8])[ab]?(?:\s*(?:/|,|,?\s*and|&|-)\s*(?:viii|vii|vi|iv|v|iii|ii|i|[1-8])[ab]?\b(?!\s*(?:x|×|mm|cm|ml|%|\.\d)))*)(?![\w])", re.I)),
     ("SEGMENTS", re.compile(r"\bS(?P<list>[1-8][ab]?)\b")),
+    ("MORESEGMENTS", re.compile(r"(?<=[ ,(/])(?P<list>VIII|VII|VI|IV[ab]|IV(?! contrast)|III|II)(?=[ ,.;)]|$)")),
     ("RIBS", re.compile(rf"\b(?P<list>{_ORDINAL_LIST})\s+ribs?\b", re.I)),
     ("RIBS", re.compile(rf"\bribs?\s+(?:nos?\.?\s*)?(?P<list>{_ORDINAL_LIST})(?!\s*(?:mm|cm|ml|%))", re.I)),
     ("RIBFX", re.compile(rf"\bribs?\s+fractures?\s+(?P<list>{_ORDINAL_LIST})(?!\s*(?:mm|cm|ml|%))", re.I)),
@@ -189,6 +190,8 @@ def _patterns(text: str, lex: Lexicon) -> list[Mention]:
         for match in pattern.finditer(text):
             if not _free(match.start(), match.end(), [(m.start, m.end) for m in found]):
                 continue
+            if kind == "MORESEGMENTS" and not any("segment" in str(m.value) for m in found):
+                continue
             if kind == "ENUMERATOR":
                 found.append(Mention("SKIP", None, match.start(), match.end(), match.group()))
                 continue
@@ -198,7 +201,7 @@ def _patterns(text: str, lex: Lexicon) -> list[Mention]:
 
 def _pattern_mention(kind: str, match: re.Match[str], lex: Lexicon) -> list[Mention]:
     span, text = match.span(), match.group()
-    if kind == "SEGMENTS":
+    if kind in ("SEGMENTS", "MORESEGMENTS"):
         sites = []
         for item in re.findall(r"(viii|vii|vi|iv|v|iii|ii|i|[1-8])([ab]?)\b", match["list"], re.I):
             number = _ROMAN.get(item[0].lower()) or int(item[0])

@@ -67,6 +67,8 @@ def _region(claimed: str, covered: list[tuple[Thing, Fact]]) -> Outcome:
 def check_normal(world: World, claim: Claim, site: Site) -> Outcome:
     """"Unremarkable": contradicted by any finding there; supported only where something was searched for and not found."""
     abnormal = claim.normal == "abnormal" or (claim.negated and claim.normal != "")
+    if claim.select == "other":
+        return unverifiable("Whether the rest of it is normal was not looked at.")
     findings = [t for t in world.things if t.present and t.subject.kind is not Kind.IMAGE and _is_there(world, site, t)]
     if findings:
         reason = f"{capital(findings[0].label)} is among the facts."
