@@ -16,7 +16,7 @@ Color = tuple[float, float, float]
 POSITIVE_COLOR: Color = (0.10, 0.75, 0.55)
 NEGATIVE_COLOR: Color = (0.95, 0.42, 0.15)
 
-_POINT_PERCENT = 3.0  # of the view's height
+_POINT_PERCENT = 4.5  # of the view's height
 _STROKE_POINT_PERCENT = 0.8
 _STROKE_LINE_RATIO = 0.6  # of the glyphs that the line connects
 _STROKE_SHOWN_MM = 3.0  # on either side of a slice
