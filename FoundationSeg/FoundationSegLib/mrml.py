@@ -26,6 +26,8 @@ from .volume import Volume
 
 Mask = npt.NDArray[np.bool_]
 
+_TERMINOLOGY_TAG = "TerminologyEntry"
+_UNSPECIFIC = "~SCT^85756007^Tissue~"  # as Slicer marks a segment of which nothing is known
 LABELMAP = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
 POSITIVE_ATTRIBUTE = "FoundationSeg.Positive"  # of a markups node: "1" on the structure, "0" beside it
 _SIGNS = {"positive": True, "negative": False}
@@ -207,6 +209,22 @@ def addSegment(segmentationNode: Any, name: str) -> str:
         segment.SetTerminology(term.entry)
         segment.SetColor(term.color)
     return segmentId
+
+
+def applyTerm(segmentationNode: Any, segmentId: str) -> bool:
+    """Give a segment the terminology and colour of its name, if the name is known and nobody has chosen others.
+
+    Returns whether it was changed.
+    """
+    segment = segmentOf(segmentationNode, segmentId)
+    term = lookup(segment.GetName())
+    text = vtk.reference("")
+    chosen = str(text) if segment.GetTag(_TERMINOLOGY_TAG, text) else ""
+    if term is None or chosen == term.entry or not (chosen == "" or _UNSPECIFIC in chosen):
+        return False
+    segment.SetTerminology(term.entry)
+    segment.SetColor(term.color)
+    return True
 
 
 def segmentNames(segmentationNode: Any) -> list[str]:

@@ -20,6 +20,7 @@ class SegmentBooks:
 
     def __init__(self) -> None:
         self._states: dict[tuple[str, str], SegmentState] = {}
+        self._names: dict[tuple[str, str], str] = {}
 
     def state(self, segmentationNode: Any, segmentId: str) -> SegmentState:
         """Of one segment."""
@@ -34,6 +35,7 @@ class SegmentBooks:
         nodeId = segmentationNode.GetID()
         present = list(segmentationNode.GetSegmentation().GetSegmentIDs())
         for segmentId in present:
+            self._followName(segmentationNode, segmentId)
             tag = mrml.promptsTag(segmentationNode, segmentId)
             state = self._states.get((nodeId, segmentId))
             if tag == ("" if state is None else state.tag):
@@ -50,9 +52,18 @@ class SegmentBooks:
             changed = True
             for node in promptNodes(segmentationNode, segmentId):
                 node.GetScene().RemoveNode(node)
-        for key in [key for key in self._states if key[0] == nodeId and key[1] not in present]:
-            del self._states[key]
+        for known in (self._states, self._names):
+            for key in [key for key in known if key[0] == nodeId and key[1] not in present]:
+                del known[key]
         return changed
+
+    def _followName(self, segmentationNode: Any, segmentId: str) -> None:
+        """A segment that is given the name of a known structure gets its terminology and colour."""
+        name = segmentationNode.GetSegmentation().GetSegment(segmentId).GetName()
+        key = segmentationNode.GetID(), segmentId
+        if self._names.setdefault(key, name) != name:
+            self._names[key] = name
+            mrml.applyTerm(segmentationNode, segmentId)
 
     def takeBack(self, segmentationNode: Any, segmentId: str, key: Key) -> None:
         """Undo what a person did to a markup since the last result: remove a new one, put a moved one back."""
@@ -64,11 +75,13 @@ class SegmentBooks:
 
     def forget(self, nodeId: str) -> None:
         """The segmentation is gone."""
-        for key in [key for key in self._states if key[0] == nodeId]:
-            del self._states[key]
+        for known in (self._states, self._names):
+            for key in [key for key in known if key[0] == nodeId]:
+                del known[key]
 
     def clear(self) -> None:
         self._states.clear()
+        self._names.clear()
 
 
 def _storedRounds(segmentationNode: Any, segmentId: str) -> tuple[Round, ...]:

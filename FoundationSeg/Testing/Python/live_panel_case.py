@@ -23,7 +23,6 @@ ON, CORNER = (10, 14, 14), (10, 20, 18)  # (k, j, i): in the bright block, at it
 
 class PanelTestCase(SceneTestCase):
     MODEL = "worker_case:good"
-    SETTINGS: dict[str, Any] = {}
 
     def setUp(self) -> None:
         super().setUp()
@@ -37,15 +36,16 @@ class PanelTestCase(SceneTestCase):
         self.volume = self.addVolume("CT chest", worker_case.VOLUME.array, worker_case.VOLUME.ijk_to_ras)
         for node in slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode"):
             self.scene.RemoveNode(node)
-        self.parent = slicer.qMRMLWidget()
-        self.parent.setLayout(qt.QVBoxLayout())
-        self.parent.setMRMLScene(slicer.mrmlScene)
-        self.enterContext(
-            mock.patch(
-                "FoundationSegLib.panel.worker_settings.workerSettings", lambda: worker_case.settings(**self.SETTINGS)
-            )
-        )
+        self.parents: list[Any] = []  # Qt deletes what Python forgets
+        self.newParent()
+        self.enterContext(mock.patch("FoundationSegLib.panel.worker_settings.workerSettings", worker_case.settings))
         self.widget = self.makeWidget()
+
+    def newParent(self) -> None:
+        self.parent = slicer.qMRMLWidget()
+        self.parents.append(self.parent)
+        self.parent.setLayout(self.qt.QVBoxLayout())
+        self.parent.setMRMLScene(slicer.mrmlScene)
 
     def makeWidget(self) -> Any:
         widget = FoundationSeg.FoundationSegWidget(self.parent)

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import sys
+import time
 import unittest
+from typing import Any
 
-from live_panel_case import CORNER, ON, PanelTestCase, State
+import numpy as np
+from live_panel_case import CORNER, ON, PanelTestCase, State, mock, mrml, slicer, vtk, worker_case
 
 
 class PanelTest(PanelTestCase):
@@ -35,6 +38,218 @@ class PanelTest(PanelTestCase):
         self.click(CORNER, positive=False)
         self.assertEqual(self.ui.promptList.count, 2)
         self.show("FoundationSeg-result")
+
+    def test_the_panel_changes_what_the_scene_keeps(self) -> None:
+        """From the widgets to the scene."""
+        ui, parameters = self.ui, self.live.parameters
+        other = self.addVolume("MR")
+        ui.volumeSelector.setCurrentNode(other)
+        self.assertIs(parameters.volume, other)
+        ui.volumeSelector.setCurrentNode(self.volume)
+        ui.newSegmentButton.click()
+        ui.newSegmentButton.click()
+        self.settle()
+        ids = list(parameters.segmentation.GetSegmentation().GetSegmentIDs())
+        self.assertEqual(parameters.segmentId, ids[1])
+        ui.segmentsTable.setSelectedSegmentIDs([ids[0]])
+        self.assertEqual(parameters.segmentId, ids[0])
+        ui.segmentsTable.tableWidget().item(0, 1).setText("Left kidney")
+        self.settle()
+        segment = parameters.segmentation.GetSegmentation().GetSegment(ids[0])
+        self.assertEqual(segment.GetName(), "Left kidney")
+        self.assertIn("Kidney", self.terminology(segment))
+        made = parameters.segmentation
+        ui.segmentationSelector.setCurrentNode(None)
+        self.assertIsNone(parameters.segmentation)
+        ui.segmentationSelector.setCurrentNode(made)
+        self.assertIs(parameters.segmentation, made)
+        ui.autoUpdateBox.checked = False
+        self.assertFalse(parameters.autoUpdate)
+        ui.uncertaintyBox.checked = True
+        self.assertTrue(parameters.showUncertainty)
+        ui.surfaceBox.checked = True
+        self.assertTrue(parameters.showSurface)
+        self.assertTrue(made.GetSegmentation().ContainsRepresentation("Closed surface"))
+        self.widget.tools.ui.negativeButton.click()
+        self.assertFalse(parameters.positive)
+
+    def terminology(self, segment: Any) -> str:
+        text = vtk.reference("")
+        return str(text) if segment.GetTag("TerminologyEntry", text) else ""
+
+    def test_the_panel_shows_what_the_scene_keeps(self) -> None:
+        """From the scene to the widgets: parameters, segments and markups are changed behind the panel's back."""
+        ui, live = self.ui, self.live
+        node = mrml.createSegmentation(self.volume)
+        first, second = mrml.addSegment(node, "Liver"), mrml.addSegment(node, "Spleen")
+        live.setSegmentation(node)
+        self.settle()
+        self.assertIs(ui.segmentationSelector.currentNode(), node)
+        self.assertEqual(list(ui.segmentsTable.selectedSegmentIDs()), [second])
+        live.selectSegment(first)
+        self.assertEqual(list(ui.segmentsTable.selectedSegmentIDs()), [first])
+        live.positive = False
+        self.assertTrue(self.widget.tools.ui.negativeButton.checked)
+        live.parameters.autoUpdate = False
+        points = live.promptNode(True)
+        points.AddControlPointWorld(self.voxelCentre(ON, self.volume))
+        self.settle()
+        self.assertFalse(ui.autoUpdateBox.checked)
+        self.assertIn("waiting", ui.promptList.item(0).text())
+        self.assertTrue(ui.updateButton.enabled)
+        self.assertIn("Update", self.status)
+        ui.updateButton.click()
+        self.settle()
+        self.assertNotIn("waiting", ui.promptList.item(0).text())
+        self.assertFalse(ui.updateButton.enabled)
+        ui.promptList.item(0).setSelected(True)
+        ui.removePromptButton.click()
+        self.settle()
+        self.assertEqual(ui.promptList.count, 0)
+        node.GetSegmentation().RemoveSegment(first)
+        self.settle()
+        self.assertEqual(list(ui.segmentsTable.selectedSegmentIDs()), [second])
+        self.scene.RemoveNode(node)
+        self.settle()
+        self.assertIsNone(ui.segmentationSelector.currentNode())
+
+    def test_undo_redo_and_replay_have_buttons(self) -> None:
+        self.click(ON)
+        before = self.voxels()
+        self.click(CORNER, positive=False)
+        after = self.voxels()
+        self.assertFalse(self.ui.redoButton.enabled)
+        self.ui.undoButton.click()
+        self.settle()
+        self.assertEqual((self.voxels(), self.ui.promptList.count), (before, 1))
+        self.ui.redoButton.click()
+        self.settle()
+        self.assertEqual((self.voxels(), self.ui.promptList.count), (after, 2))
+        self.ui.replayButton.click()
+        self.settle()
+        self.assertIn("the same to the voxel", self.status)
+
+    def test_errors_are_one_sentence_and_the_panel_goes_on(self) -> None:
+        self.click((-40, 0, 0))
+        self.assertIn("outside", self.status)
+        self.assertNotIn("\n", self.status)
+        self.assertIn("d03030", self.ui.statusLabel.styleSheet)
+        self.show("FoundationSeg-error")
+        self.ui.undoButton.click()
+        self.settle()
+        self.assertEqual(self.ui.promptList.count, 0)
+        self.click(ON)
+        self.assertGreater(self.voxels(), 0)
+        with mock.patch.object(self.live, "newSegment", side_effect=ZeroDivisionError), self.assertLogs(level="ERROR"):
+            self.ui.newSegmentButton.click()
+        self.assertIn("application log", self.status)
+
+    def test_closing_the_scene_empties_the_panel_and_another_volume_fills_it(self) -> None:
+        self.click(ON)
+        self.scene.Clear()
+        self.settle()
+        self.assertIsNone(self.ui.volumeSelector.currentNode())
+        self.assertEqual((self.ui.segmentsTable.segmentCount(), self.ui.promptList.count), (0, 0))
+        self.assertFalse(self.ui.newSegmentButton.enabled)
+        self.assertIn("Choose a volume", self.status)
+        self.show("FoundationSeg-empty")
+        self.widget.exit()
+        self.volume = self.addVolume("next", worker_case.VOLUME.array, worker_case.VOLUME.ijk_to_ras)
+        self.widget.enter()
+        self.settle()
+        self.assertIs(self.ui.volumeSelector.currentNode(), self.volume)
+        self.live.setModel(self.MODEL, device="cpu")
+        self.click(ON)
+        self.assertGreater(self.voxels(), 0)
+
+    def test_leaving_the_module_does_not_stop_a_prediction_and_reload_leaves_nothing_behind(self) -> None:
+        import FoundationSegLib
+
+        self.assertIsNone(slicer.util.mainWindow())
+        self.click(ON, settle=False)
+        self.widget.exit()
+        self.settle()
+        before = self.voxels()
+        self.assertGreater(before, 0)
+        worker = self.live._sessions.worker
+        self.widget.cleanup()  # what Reload does, before it makes another widget
+        self.assertTrue(worker.closed)
+        for node in slicer.util.getNodesByClass("vtkMRMLSegmentEditorNode"):
+            self.assertNotEqual(node.GetAttribute("ModuleName"), "FoundationSeg")
+        self.newParent()
+        self.widget = self.makeWidget()
+        self.settle()
+        self.assertEqual((self.voxels(), self.ui.promptList.count), (before, 1))
+        self.click(CORNER, positive=False)
+        self.assertLess(self.voxels(), before)
+        self.assertTrue(FoundationSegLib.__version__)
+
+    def test_a_view_that_comes_to_rest_is_looked_at_ahead(self) -> None:
+        views = slicer.vtkMRMLSliceNode()
+        views.SetLayoutName("Red")
+        views = self.scene.AddNode(views)
+        self.widget.exit()
+        self.widget.enter()
+        with mock.patch.object(self.live, "prefetch") as prefetch:
+            views.JumpSlice(3.0, 2.0, 20.0)
+            self.until(lambda: prefetch.called)
+        np.testing.assert_allclose(prefetch.call_args.args[0][2], 20.0)
+        self.live.prefetch(tuple(self.voxelCentre(ON, self.volume)))
+        self.until(lambda: self.live._sessions.reading or self.live._sessions.worker.starts == 1)
+
+    def test_selectors_offer_only_what_can_be_used(self) -> None:
+        labels = self.addNode("LabelMapVolume", "labels")
+        slicer.util.updateVolumeFromArray(labels, np.ones((4, 4, 4), dtype=np.uint8))
+        self.ui.volumeSelector.setCurrentNode(labels)
+        self.assertIsNot(self.live.volumeNode, labels)
+
+
+class CancelTest(PanelTestCase):
+    MODEL = worker_case.model_of("hang")
+
+    def test_cancel_is_there_while_a_prediction_hangs(self) -> None:
+        self.click(ON)
+        before = self.voxels()
+        self.click(CORNER, positive=False, settle=False)
+        self.until(lambda: self.live.status.stage == "decode")
+        began = time.monotonic()
+        self.ui.cancelButton.click()
+        self.until(lambda: self.live.status.state is State.READY)
+        self.assertLess(time.monotonic() - began, 0.3)  # 200 ms, and a busy machine's beat
+        self.assertIn("Cancelled", self.status)
+        self.assertFalse(self.ui.cancelButton.enabled or self.ui.progressBar.visible)
+        self.assertTrue(self.ui.updateButton.enabled)
+        self.assertEqual(self.voxels(), before)
+        self.show("FoundationSeg-cancelled")
+
+
+class EmbeddedTest(PanelTestCase):
+    """The model that users have, in the worker that users have."""
+
+    MODEL = "compact"
+
+    def test_the_event_loop_lives_while_the_embedded_model_predicts(self) -> None:
+        gaps: list[float] = []
+        last = [time.thread_time()]
+
+        def beat() -> None:
+            now = time.thread_time()
+            gaps.append(now - last[0])
+            last[0] = now
+
+        timer = self.qt.QTimer()
+        timer.setInterval(1)
+        timer.connect("timeout()", beat)
+        timer.start()
+        self.live.newSegment("Block")
+        beat()
+        gaps.clear()
+        self.click(ON)
+        self.assertGreater(self.voxels(), 100)
+        # The main thread's own time between two beats: how long others held the machine is not the panel's doing.
+        self.assertLess(max(gaps), 0.1)
+        self.assertGreater(len(gaps), 20)
+        self.assertIn("Compact", self.ui.modelLabel.text)
 
 
 if __name__ == "__main__":
