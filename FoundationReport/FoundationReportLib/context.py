@@ -181,11 +181,13 @@ class _Reading:
 
     def prior_report(self, reports: list[Resource]) -> str:
         """The newest finished imaging report: its conclusion, and its text where that comes with it."""
-        done = [r for r in reports if r.get("status") in ("final", "amended", "corrected", "appended")]
+        done = [r for r in reports if str(r.get("status")) in ("final", "amended", "corrected", "appended")]
         report = _newest([r for r in done if not _is_laboratory(r)], lambda r: _when(_issued(r)))
         if report is None:
             return ""
-        forms = [self.text(_attached(form), "DiagnosticReport.presentedForm") for form in _list(report, "presentedForm")]
+        forms = [
+            self.text(_attached(form), "DiagnosticReport.presentedForm") for form in _list(report, "presentedForm")
+        ]
         conclusion = self.text(report.get("conclusion"), "DiagnosticReport.conclusion")
         return " ".join(dict.fromkeys(part for part in (*forms, conclusion) if part))[:_LONGEST]
 
@@ -261,7 +263,9 @@ def _identifiers(resources: list[Resource]) -> frozenset[str]:
     for resource in resources:
         for key in ("requester", "performer", "recorder", "resultsInterpreter", "subject", "asserter"):
             for reference in _list(resource, key):
-                found |= {part for part in str(reference.get("display") or "").replace(",", " ").split() if len(part) > 2}
+                found |= {
+                    part for part in str(reference.get("display") or "").replace(",", " ").split() if len(part) > 2
+                }
     return frozenset(word for word in found if len(word) > 1 and word.casefold().rstrip(".") not in _TITLES)
 
 
@@ -300,7 +304,7 @@ def _texts(value: object) -> list[str]:
 
 
 def _active(resource: Resource) -> bool:
-    return resource.get("status") not in _INACTIVE
+    return str(resource.get("status")) not in _INACTIVE
 
 
 def _reference(value: object) -> str:
@@ -347,15 +351,21 @@ def _quantity(value: object) -> str:
     if not isinstance(value, Mapping) or not isinstance(value.get("value"), int | float):
         return ""
     unit = value.get("unit") or value.get("code") or ""
-    comparator = value.get("comparator") if value.get("comparator") in ("<", "<=", ">", ">=") else ""
-    return f"{comparator or ''}{value['value']:g} {unit if re.fullmatch(r'[^<>]{0,20}', str(unit)) else ''}".strip()
+    comparator = str(value.get("comparator") or "")
+    comparator = comparator if comparator in ("<", "<=", ">", ">=") else ""
+    return f"{comparator}{value['value']:g} {unit if re.fullmatch(r'[^<>]{0,20}', str(unit)) else ''}".strip()
 
 
 def _reference_range(observation: Resource) -> str:
     for limits in _list(observation, "referenceRange"):
-        low, high = (_quantity({**limits[k], "unit": "", "code": ""}) if isinstance(limits.get(k), Mapping) else "" for k in ("low", "high"))
+        low, high = (
+            _quantity({**limits[k], "unit": "", "code": ""}) if isinstance(limits.get(k), Mapping) else ""
+            for k in ("low", "high")
+        )
         if low or high:
-            return f"reference {low}-{high}" if low and high else f"reference {'above ' + low if low else 'below ' + high}"
+            return (
+                f"reference {low}-{high}" if low and high else f"reference {'above ' + low if low else 'below ' + high}"
+            )
     return ""
 
 

@@ -18,6 +18,7 @@ _MONTH = (
     r"nov(?:ember)?|dec(?:ember)?|januar|februar|märz|mai|juni|juli|oktober|dezember)\.?"
 )
 _NAME_WORD = r"[A-ZÀ-Þ][\w'’-]+"
+_NEXT_WORD = rf"(?:{_NAME_WORD}|[A-Z]\b\.?)"
 _TITLE = r"(?:dr|prof|mr|mrs|ms|miss|herr|frau)\.?"
 _NAMED = r"(?:patient(?:'s)? name|name|referring physician|radiologist|reported by|signed by|surgeon)"
 
@@ -26,7 +27,7 @@ _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("contact", re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+"), "[contact]"),
     ("contact", re.compile(r"\b(?:https?://|www\.)\S+", re.I), "[contact]"),
     ("name", re.compile(r"\b\w+(?:\^\w+)+\b"), "[name]"),  # DICOM's person names
-    ("name", re.compile(rf"\b(?i:{_NAMED})\s*[:=]\s*{_NAME_WORD}(?:[ ,]+{_NAME_WORD}){{0,3}}"), "[name]"),
+    ("name", re.compile(rf"\b(?i:{_NAMED})\s*[:=]\s*{_NAME_WORD}(?:[ ,]+{_NEXT_WORD}){{0,3}}"), "[name]"),
     ("name", re.compile(rf"\b(?i:{_TITLE}(?:\s+{_TITLE})*)\s+{_NAME_WORD}(?:[ -]+{_NAME_WORD}){{0,2}}"), "[name]"),
     (
         "number",
@@ -58,6 +59,9 @@ _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
 )  # fmt: skip
 
 
+_ADDRESSES = 2  # the first rules: e-mail and web
+
+
 @dataclass(frozen=True)
 class Redaction:
     """A text without identifiers, and how many of which kind were taken out; never which."""
@@ -74,17 +78,23 @@ class Redaction:
 def redact(text: str, known: Iterable[str] = ()) -> Redaction:
     """The text without identifiers. `known` are names and numbers that are known to be the person's, or staff's."""
     kinds: Counter[str] = Counter()
+    text = _without(text, _RULES[:_ADDRESSES], kinds)  # whole, before a name in one of them is taken out
     for word in sorted({w.strip() for w in known}, key=len, reverse=True):
         if len(word) < 2:
             continue
         # A short name can be a word ("Li", "May"): only where it is written as a name.
-        flags = re.I if len(word) > 3 else 0
+        flags = re.IGNORECASE if len(word) > 3 else re.NOFLAG
         text, count = re.subn(rf"(?<!\w){re.escape(word)}(?:['’]s)?(?!\w)", "[name]", text, flags=flags)
         kinds["name"] += count
-    for kind, pattern, replacement in _RULES:
+    text = _without(text, _RULES[_ADDRESSES:], kinds)
+    return Redaction(re.sub(r"\[name\](?:[ ,]+\[name\])+", "[name]", text), +kinds)
+
+
+def _without(text: str, rules: Iterable[tuple[str, re.Pattern[str], str]], kinds: Counter[str]) -> str:
+    for kind, pattern, replacement in rules:
         text, count = pattern.subn(_keeping_year(replacement), text)
         kinds[kind] += count
-    return Redaction(re.sub(r"\[name\](?:[ ,]+\[name\])+", "[name]", text), +kinds)
+    return text
 
 
 def _keeping_year(replacement: str) -> Callable[[re.Match[str]], str]:

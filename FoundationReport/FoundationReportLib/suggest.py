@@ -336,9 +336,7 @@ def _keys(sections: Sequence[Section]) -> str:
     return ", ".join(section.key for section in sections) or "none"
 
 
-def _shown(
-    card: ModelCard, volume: Volume, masks: Sequence[BoolArray], most: int | None, watch: Watch
-) -> _Shown:
+def _shown(card: ModelCard, volume: Volume, masks: Sequence[BoolArray], most: int | None, watch: Watch) -> _Shown:
     stack = slices.axial(volume)
     modality = volume.modality or ""
     budget = min(most or _DEFAULT_SLICES, int(card.architecture.get("max_slices", _DEFAULT_SLICES)))

@@ -170,7 +170,7 @@ def too_large(name: str, device: str, slices: int = 0) -> EngineError:
 
 
 def device_for(asked: str) -> str:
-    """"auto" resolved, anything else checked. Raises EngineError."""
+    """ "auto" resolved, anything else checked. Raises EngineError."""
     import torch
 
     if asked == "auto":

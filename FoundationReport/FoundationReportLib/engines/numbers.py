@@ -22,8 +22,7 @@ COUNT_MARK = "[number not taken from the model]"
 _NEAR = 0.2
 _NEAR_MM = 2.0
 _WORDS = {word: n for n, word in enumerate(
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
-    "nineteen twenty".split(), start=1)}  # fmt: skip
+    ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"], start=1)}  # fmt: skip
 _NUMBER = rf"(?:\d+(?:[.,]\d+)?|(?:{'|'.join(_WORDS)}))"
 _UNITS = {
     "mm": r"mm|millimet(?:er|re)s?", "cm": r"cm|centimet(?:er|re)s?", "mL": r"ml|cc|cm3|cm³|millilit(?:er|re)s?",

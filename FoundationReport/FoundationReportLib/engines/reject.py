@@ -62,8 +62,49 @@ _FOREIGN = {
 }
 _FOREIGN_WORDS = {language: frozenset(words.split()) for language, words in _FOREIGN.items()}
 _ENGLISH = frozenset(
-    "the is are was of with without no there and or in on at to from within seen noted present shows showing small large "
-    "right left normal mild moderate severe possible probable likely not a an this that lobe upper lower".split()
+    [
+        "the",
+        "is",
+        "are",
+        "was",
+        "of",
+        "with",
+        "without",
+        "no",
+        "there",
+        "and",
+        "or",
+        "in",
+        "on",
+        "at",
+        "to",
+        "from",
+        "within",
+        "seen",
+        "noted",
+        "present",
+        "shows",
+        "showing",
+        "small",
+        "large",
+        "right",
+        "left",
+        "normal",
+        "mild",
+        "moderate",
+        "severe",
+        "possible",
+        "probable",
+        "likely",
+        "not",
+        "a",
+        "an",
+        "this",
+        "that",
+        "lobe",
+        "upper",
+        "lower",
+    ]
 )
 _LATIN_SHARE = 0.7
 _LONGEST = 400

@@ -241,7 +241,12 @@ def test_what_is_not_there_is_said(tiny_gemma: Path) -> None:
     with pytest.raises(EngineError, match=r'There is no model "gpt" for reports; there are: medgemma-1.5-4b, '):
         load_engine("gpt")
     with pytest.raises(EngineError, match='There is no device "abacus"'):
-        ask(engine_of(tiny_gemma).__class__(engine_of(tiny_gemma).card, engine_of(tiny_gemma).snapshot, Settings("abacus")), "cyst")
+        ask(
+            engine_of(tiny_gemma).__class__(
+                engine_of(tiny_gemma).card, engine_of(tiny_gemma).snapshot, Settings("abacus")
+            ),
+            "cyst",
+        )
     if not torch.cuda.is_available():
         wrong = HfChat(engine_of(tiny_gemma).card, engine_of(tiny_gemma).snapshot, Settings("cuda"))
         with pytest.raises(EngineError, match='The device "cuda" is not there'):

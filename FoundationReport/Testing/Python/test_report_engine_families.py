@@ -40,7 +40,9 @@ def test_qwen_takes_pictures_without_its_video_processor(tmp_path: Path) -> None
     merged = inputs["image_grid_thw"].prod(dim=1).sum() // 4
     assert int((inputs["input_ids"] == pad).sum()) == int(merged) == int(inputs["mm_token_type_ids"].sum()) == 12
     text = loaded.tokenizer.decode(inputs["input_ids"][0])
-    assert text.index("What is it?") < text.index("<|image_pad|>") < text.index("SLICE 1") < text.index("Which findings?")
+    assert (
+        text.index("What is it?") < text.index("<|image_pad|>") < text.index("SLICE 1") < text.index("Which findings?")
+    )
     assert not torch.equal(logits(engine, 0), logits(engine, 255)), "the text does not depend on the pictures"
     drawn = generation.answer(loaded, pictures(), TEXTS, engine.settings, Watch())
     assert drawn.cut and drawn == generation.answer(loaded, pictures(), TEXTS, engine.settings, Watch())

@@ -24,7 +24,7 @@ from report_engine_case import CARD, REPO, Served, make_report, served, vlm_text
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-import tiny_vlm  # noqa: E402
+import tiny_vlm
 
 WEIGHTS = f"{REPO}/model.safetensors"
 
@@ -68,7 +68,9 @@ def test_from_the_hub_to_a_report_and_then_without_network(case: Served, monkeyp
 
 def test_without_consent_nothing_is_asked_for(case: Served) -> None:
     for ask in (None, case.ask(agrees=False)):
-        with pytest.raises(EngineError, match=r"licence of tiny .* was not accepted.*foundation-report models download"):
+        with pytest.raises(
+            EngineError, match=r"licence of tiny .* was not accepted.*foundation-report models download"
+        ):
             load_engine("tiny", ask=ask)
     assert not case.hub.requests and not licence.accepted(engine_card("tiny"))
 
@@ -89,7 +91,9 @@ def test_cancelling_a_download_keeps_what_came(case: Served) -> None:
     assert 0 < part.stat().st_size < 1_024_000
     asked, kept = len(case.hub.requests), part.stat().st_size
     load_engine("tiny", ask=case.ask())
-    ranges = [headers.get("range") for how, path, headers in case.hub.requests[asked:] if how == "GET" and "/cdn/" in path]
+    ranges = [
+        headers.get("range") for how, path, headers in case.hub.requests[asked:] if how == "GET" and "/cdn/" in path
+    ]
     assert ranges == [f"bytes={kept}-"], "it began anew"
     assert not list(case.cache.rglob("*.incomplete"))
 

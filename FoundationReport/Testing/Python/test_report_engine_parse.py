@@ -39,7 +39,9 @@ def test_what_is_taken(answer: str, sentences: list[str]) -> None:
     assert list(parse(answer).sentences) == sentences
 
 
-@pytest.mark.parametrize("answer", ["none", "None.", "No other findings.", "- none", "NONE\nnone", "no abnormalities seen"])
+@pytest.mark.parametrize(
+    "answer", ["none", "None.", "No other findings.", "- none", "NONE\nnone", "no abnormalities seen"]
+)
 def test_none_is_an_answer_and_no_statement(answer: str) -> None:
     parsed = parse(answer)
     assert parsed.none and not parsed.sentences
@@ -125,7 +127,9 @@ def test_an_answer_that_was_cut_loses_its_last_half_sentence() -> None:
 
 
 def test_endless_answers_have_an_end() -> None:
-    names = [f"{a}{b}" for a in ("hepa", "spleno", "cardio", "nephro") for b in "megaly itis osis oma pathy".split()]
+    names = [
+        f"{a}{b}" for a in ("hepa", "spleno", "cardio", "nephro") for b in ["megaly", "itis", "osis", "oma", "pathy"]
+    ]
     many = "\n".join(f"There is {name} of the {where}." for name in names for where in ("liver", "spleen", "colon"))
     parsed = parse(many)
     assert len(parsed.sentences) == 40 and any("after 40 statements" in item.reason for item in parsed.rejected)
@@ -192,12 +196,18 @@ def test_a_number_is_no_fact_where_two_could_be_meant() -> None:
 
 
 def test_a_count_that_was_counted_stays() -> None:
-    facts = Facts((Subject("lung", "Lung", Kind.ORGAN, "lung"),), (Fact("f1", "lung", "count", 2, "1", of="nodule"),), "CT")
+    facts = Facts(
+        (Subject("lung", "Lung", Kind.ORGAN, "lung"),), (Fact("f1", "lung", "count", 2, "1", of="nodule"),), "CT"
+    )
     assert grounded("Two nodules in the lung.", facts).facts == ("f1",)
     assert COUNT_MARK in grounded("Three nodules in the lung.", facts).text
 
 
-@given(st.from_regex(r"\A(?:There is a |A )[0-9]{1,3}(?:\.[0-9])?(?: x [0-9]{1,2})? ?(?:mm|cm|ml|HU|%) (?:mass|cyst) in the (?:spleen|brain)\.\Z"))
+@given(
+    st.from_regex(
+        r"\A(?:There is a |A )[0-9]{1,3}(?:\.[0-9])?(?: x [0-9]{1,2})? ?(?:mm|cm|ml|HU|%) (?:mass|cyst) in the (?:spleen|brain)\.\Z"
+    )
+)
 @settings(max_examples=100, deadline=None)
 def test_no_digit_of_a_model_survives_where_nothing_was_measured(sentence: str) -> None:
     assert not any(character.isdigit() for character in grounded(sentence, lesion()).text)
