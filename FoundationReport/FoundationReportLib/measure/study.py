@@ -25,7 +25,7 @@ from .subjects import IMAGE, Description, describe, make_subject
 from .suv import SuvScale, suv_scale
 from .technique import add_technique
 
-Prior = Facts | Sequence[Facts] | tuple[Volume | str | os.PathLike[str], Segmentation]
+Prior = Facts | tuple[Volume | str | os.PathLike[str], Segmentation]
 
 # Parts of a segment of several findings that are smaller are specks of the drawing.
 _LEAST_PART_ML = 0.01
@@ -44,7 +44,7 @@ def measure(
     volume: Volume | str | os.PathLike[str],
     segmentation: Segmentation,
     *,
-    prior: Prior | None = None,
+    prior: Prior | Sequence[Prior] | None = None,
     header: ImageHeader | None = None,
     searched: Sequence[Search] = (),
     targets: Sequence[str] | None = None,
@@ -60,8 +60,8 @@ def measure(
         volume: the image, or the path of a file or DICOM folder, whose header then tells technique and SUV.
         segmentation: segments on the volume's grid, a segmentation file or its path. A file on another grid in the
             same space is resampled.
-        prior: facts of the study before this one, or of several from the oldest to the newest (RECIST baseline and
-            nadir), or an earlier volume with its segmentation. Lesions are matched and compared.
+        prior: the study before this one, or several from the oldest to the newest (RECIST baseline and nadir), each as
+            its facts or as its volume with its segmentation. Lesions are matched and compared.
         header: what is known of the image, instead of the file's own header.
         searched: organs that something went through which would have found a kind of finding. Only these can be
             "searched and not found", and only their counts are exhaustive.
@@ -155,18 +155,18 @@ def _warn_overlaps(builder: Builder, measured: Sequence[Measured]) -> None:
             builder.warn(sentence)
 
 
-def _earlier(prior: Prior | None) -> tuple[Facts, ...]:
+def _earlier(prior: Prior | Sequence[Prior] | None) -> tuple[Facts, ...]:
+    """The earlier studies' facts, oldest first; volumes with segmentations are measured."""
     if prior is None:
         return ()
     if isinstance(prior, Facts):
         return (prior,)
-    if isinstance(prior, tuple) and len(prior) == 2 and not isinstance(prior[0], Facts):
+    if isinstance(prior, tuple) and len(prior) == 2 and isinstance(prior[0], Volume | str | os.PathLike):
         volume, segmentation = prior
-        return (measure(volume, segmentation),)  # type: ignore[arg-type]
-    facts = tuple(item for item in prior if isinstance(item, Facts))
-    if len(facts) != len(prior):
+        return (measure(volume, segmentation),)
+    if isinstance(prior, str) or not isinstance(prior, Sequence):
         raise MeasurementError("A prior study is given as its facts, or as its volume and segmentation.")
-    return facts
+    return tuple(facts for item in prior for facts in _earlier(item))
 
 
 def _study(image: Volume, header: ImageHeader | None) -> dict[str, str]:
