@@ -75,8 +75,10 @@ def dismiss(folder: Path, statement: str, by: str) -> Result:
     return _step(folder, "dismiss", by, lambda report: report.dismiss(statement), {"statement": statement})
 
 
-def accept(folder: Path, ids: list[str], by: str) -> Result:
-    return _step(folder, "accept", by, lambda report: report.accept(*ids, by=by), {"ids": ids})
+def accept(folder: Path, ids: list[str], fields: bool, by: str) -> Result:
+    """`fields`: with the ids also every field that nobody filled."""
+    chosen = list(dict.fromkeys([*ids, *(unresolved(cases.read_report(folder)).unfilled if fields else ())]))
+    return _step(folder, "accept", by, lambda report: report.accept(*chosen, by=by), {"ids": chosen})
 
 
 def sign(folder: Path, signer: str, organisation: str) -> Result:

@@ -16,8 +16,9 @@ _OF_A_KIND = ("prior", "count")  # what `Fact.of` of these names is a quantity o
 _MARKS = {Verdict.SUPPORTED: "ok", Verdict.CONTRADICTED: "!!", Verdict.UNVERIFIABLE: "??"}
 _FIRST = {
     *("volume", "long_axis", "short_axis", "mean", "suv_max", "suv_peak", "inside", "adjacent", "count", "category"),
-    *("change", "change_percent", "trend", "doubling_time"),
+    *("doubling_time", "sum_of_diameters", "baseline_sum", "nadir_sum"),
 }
+_CHANGES = ("long_axis", "short_axis", "baseline_sum", "nadir_sum")
 LEGEND = "ok supported by the facts   !! contradicted   ?? cannot be verified   __ to be filled   .. not checked yet"
 
 
@@ -41,7 +42,7 @@ def facts_summary(facts: Facts) -> str:
     places: dict[str, list[str]] = {}
     for subject in facts.subjects:
         own = facts.of(subject.id)
-        told = [fact for fact in own if fact.quantity in _FIRST or subject.kind is Kind.IMAGE]
+        told = [fact for fact in own if subject.kind is Kind.IMAGE or _comes_first(fact)]
         if all(fact.quantity == "coverage" for fact in own):
             for fact in own:
                 places.setdefault(str(fact.value), []).append(subject.name)
@@ -51,6 +52,12 @@ def facts_summary(facts: Facts) -> str:
     for value, names in places.items():
         lines += _wrapped(f"{value.replace('_', ' ').capitalize()}: {', '.join(names)}", "  ", "      ")
     return "\n".join(lines)
+
+
+def _comes_first(fact: Fact) -> bool:
+    if fact.quantity == "trend":
+        return fact.value != "unchanged"
+    return fact.quantity in _FIRST or (fact.quantity == "change_percent" and fact.of in _CHANGES)
 
 
 def report_text(report: Report, evidence: bool = True) -> str:

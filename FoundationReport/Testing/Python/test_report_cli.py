@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from FoundationReportLib.case import Case
-from FoundationReportLib.cli import main
+from FoundationReportLib.cli import _parser, main
+from FoundationReportLib.model import Facts
 from FoundationReportLib.serialise import facts_data, json_text, load_facts
 from FoundationSegLib.segmentation_io import SegmentRecord, write_segmentation
 from FoundationSegLib.volume import Volume
@@ -313,6 +315,12 @@ def test_statements_are_added_and_removed(run: Runner, case: Path) -> None:
     assert actors == ["me"]
 
 
+def test_all_fields_that_stay_open_are_accepted_at_once(run: Runner, case: Path) -> None:
+    data = run("accept", case, "--fields", "s2", "--by", "Dr. A", "--json").data
+    assert [s["id"] for s in data["statements"] if s.get("accepted_by") == "Dr. A"] == ["s2", "s3"]
+    assert not data["unresolved"]["unfilled"]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -360,7 +368,7 @@ def test_templates_are_listed_shown_and_imported(run: Runner, tmp_path: Path) ->
 
 
 def test_it_runs_as_a_program(case: Path) -> None:
-    code = "import sys; sys.path[:0] = sys.argv[1:3]; from FoundationReportLib.cli import main; sys.exit(main(sys.argv[3:]))"
+    code = "import sys; sys.path[:0] = sys.argv[1:3]; from FoundationReportLib import cli; sys.exit(cli.main(sys.argv[3:]))"
     paths = [str(ROOT / "FoundationReport"), str(ROOT / "FoundationSeg")]
     command = [sys.executable, "-c", code, *paths]
     done = subprocess.run(
@@ -383,3 +391,115 @@ def test_a_person_who_stops_it_is_told_so(
     monkeypatch.setattr(commands_draft, "_measured", stopped)
     ran = run(*draft_arguments(files, tmp_path / "case"))
     assert ran.status == 130 and "Cancelled" in ran.err and not (tmp_path / "case").exists()
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A volume that makes the small trained model see a lesion, and a segment of no consequence, as files."""
+    import tiny_vlm
+
+    folder = tmp_path_factory.mktemp("shown")
+    volume = tiny_vlm.volume_of("lesion", slices=8)
+    mask = np.zeros(volume.shape, bool)
+    mask[3:5, 10:14, 20:24] = True
+    sitk.WriteImage(volume.to_sitk(), str(folder / "ct.nrrd"))
+    write_segmentation(folder / "ct.seg.nrrd", volume, [SegmentRecord("Spleen", mask)])
+    return folder / "ct.nrrd", folder / "ct.seg.nrrd"
+
+
+def test_a_model_s_sentences_enter_unverified_and_are_recorded(
+    run: Runner, tiny_gemma: Path, shown: tuple[Path, Path], files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "case"
+    ran = run(*draft_arguments(shown, out), "--engine", tiny_gemma, "--device", "cpu", "--json")
+    assert ran.status == 0 and "Asking" in ran.err
+    written = [s for s in ran.data["statements"] if s["origin"] == "vlm"]
+    assert written and all(s["judgement"]["verdict"] != "supported" and s["slices"] for s in written)
+    assert not any("24" in s["text"] for s in written)  # its numbers are never taken
+    entries = run("log", out, "--json").data["entries"]
+    narrative = next(entry for entry in entries if entry["event"] == "narrative")
+    assert narrative["models"][0]["prompt_sha256"] and narrative["models"][0]["engine"] == "hf-chat"
+    assert all(str(tiny_gemma) not in path.read_text(encoding="utf-8") for path in out.iterdir())
+    run.fails("sign", out, "--signer", "Dr. A", says=written[0]["id"])
+    assert run("verify", out).status == 0
+
+    again = ("narrate", out, "--engine", tiny_gemma, "--device", "cpu", "--modality", "CT")
+    run.fails(*again, "--volume", files[0], "--segmentation", files[1], says="not the image that")
+    run.fails(
+        *draft_arguments(files, tmp_path / "other"),
+        "--engine",
+        "gpt-9",
+        says='no model "gpt-9" for reports; there are: ',
+    )
+    assert not (tmp_path / "other").exists()
+
+
+def test_models_are_listed(run: Runner) -> None:
+    models = run("models", "--json").data["models"]
+    assert models[0]["name"] == "medgemma-1.5-4b" and all(model["licence"] for model in models)
+
+
+def test_a_worklist_has_an_order_with_reasons(run: Runner, case: Path, tmp_path: Path) -> None:
+    Case.create(tmp_path / "empty", replace(small_report(), facts=Facts(modality="CT"), statements=()), "x").close()
+    worklist = run("triage", tmp_path / "empty", case, "--json").data["worklist"]
+    assert sorted(place["id"] for place in worklist) == sorted([str(case), str(tmp_path / "empty")])
+    assert all(place["reasons"] for place in worklist)
+    assert run("triage", case).out.startswith("1. ")
+
+
+def test_suggestions_are_taken_over_by_a_person_only(
+    run: Runner, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, shown: tuple[Path, Path]
+) -> None:
+    pytest.importorskip("transformers")
+    import tiny_vlm
+    from test_report_suggest import SENTENCES
+
+    model = tiny_vlm.clip(tmp_path_factory.mktemp("clip"), SENTENCES)
+    findings = [
+        {"name": "bleeding", "statement": "There is a bleeding.", "present": [first], "absent": [second]}
+        for first, second in [list(SENTENCES)[:2]]
+    ]
+    (tmp_path / "findings.json").write_text(json.dumps(findings), encoding="utf-8")
+    out = tmp_path / "case"
+    run(*draft_arguments(shown, out))
+    arguments = ("suggest", out, "--volume", shown[0], "--segmentation", shown[1], "--modality", "CT")
+    arguments = (*arguments, "--model", model, "--findings", tmp_path / "findings.json", "--device", "cpu")
+    before = run("show", out, "--json").data["statements"]
+    suggested = run(*arguments, "--json").data
+    assert [s["finding"] for s in suggested["suggestions"]] == ["bleeding"] and suggested["statements"] == before
+    assert 0 <= suggested["suggestions"][0]["score"] <= 1
+    assert "not calibrated" in run(*arguments).out
+    run.fails(*arguments, "--take", "bleeding", says="--by NAME", status=2)
+    taken = run(*arguments, "--take", "bleeding", "--by", "Dr. A", "--json").data["statements"]
+    (new,) = [s for s in taken if s["id"] not in {old["id"] for old in before}]
+    assert new["text"] == "There is a bleeding." and new["accepted_by"] == "Dr. A" and new["origin"] == "vlm"
+    assert run("verify", out).status == 0
+    run.fails(*arguments, "--take", "stroke", "--by", "Dr. A", says='no finding "stroke"')
+    (tmp_path / "findings.json").write_text('[{"name": 3}]', encoding="utf-8")
+    run.fails(*arguments, says="finding 1: name should be text")
+
+
+# --- README -----------------------------------------------------------------------------------------------------------
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_readme_s_commands_are_understood() -> None:
+    lines = [line for _, block in BLOCKS for line in block.splitlines() if line.startswith("foundation-report ")]
+    assert len(lines) >= 8
+    for line in lines:
+        assert callable(_parser().parse_args(shlex.split(line)[1:]).run)
+
+
+def test_the_readme_s_python_runs(
+    files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = next(block for language, block in BLOCKS if language == "python" and "FoundationReportLib import" in block)
+    monkeypatch.chdir(files[0].parent)
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["report"].state == "signed" and "supported" in capsys.readouterr().out
