@@ -45,6 +45,5 @@ class Shortcuts:
         """Remove them from the window, which outlives the panel when the module is reloaded."""
         for shortcut in self._shortcuts.values():
             shortcut.setEnabled(False)
-            shortcut.setParent(None)
             shortcut.deleteLater()
         self._shortcuts.clear()
