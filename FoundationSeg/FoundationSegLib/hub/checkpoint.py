@@ -66,7 +66,7 @@ def compare_file(path: Path, card: ModelCard) -> None:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(path, "numpy") as file:  # shapes only, so PyTorch is not needed
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise ModelError(f"The weights {path} are damaged; remove the model and get it again.") from error

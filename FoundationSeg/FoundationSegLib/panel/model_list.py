@@ -301,7 +301,7 @@ class ModelList:
         table.setRowCount(len(self._entries))
         for row, item in enumerate(self._entries):
             inUse = item.card.name == self.chosen
-            cells = (texts.title(item), texts.good_for(item), texts.standing(item, inUse))
+            cells = (texts.title(item), texts.good_for(item), texts.standing(item, inUse, self.checkpoint))
             for column, text in enumerate(cells):
                 cell = qt.QTableWidgetItem(text)
                 cell.setToolTip(text)  # the columns are narrow

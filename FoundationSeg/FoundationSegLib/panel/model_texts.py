@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from html import escape
+from pathlib import Path
 
 from slicer.i18n import tr as _
 
@@ -26,8 +27,10 @@ def good_for(entry: Entry) -> str:
     return f"{card.task.partition(', from ')[0]}\n{' '.join(card.modalities)} · {', '.join(card.prompts)}"
 
 
-def standing(entry: Entry, chosen: bool) -> str:
-    """State and size, two lines."""
+def standing(entry: Entry, chosen: bool, checkpoint: Path | None = None) -> str:
+    """State, and the size or the user's own file that is used instead; two lines."""
+    if chosen and checkpoint is not None:
+        return f"{state(entry, chosen)}\n{checkpoint.name}"
     return "\n".join([state(entry, chosen), *([] if entry.size_bytes is None else [megabytes(entry.size_bytes)])])
 
 

@@ -166,7 +166,8 @@ class ModelListTest(PartTestCase):
         (self.home / "models.lock.json").unlink()
         models.refresh()
         self.assertEqual(models.selected.card.name, "compact")
-        with mock.patch("FoundationSegLib.panel.model_list.Job", side_effect=ModelError("There is no Python; get one.")):
+        error = ModelError("There is no Python; get one.")
+        with mock.patch("FoundationSegLib.panel.model_list.Job", side_effect=error):
             models.select("tiny")
             models.ui.acceptBox.checked = True
             models.ui.useButton.click()
@@ -264,6 +265,7 @@ class ModelListTest(PartTestCase):
             models.onCheckpoint()
         self.waitFor(lambda: models.job is None)
         self.assertEqual(self.chosen[-1], ("tiny", mine))
+        self.assertEqual(self.texts(models, "tiny")[2], "in use\nmine.safetensors")
         self.assertFalse({"torch", "huggingface_hub"} & set(sys.modules))
 
 
