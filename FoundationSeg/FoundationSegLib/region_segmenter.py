@@ -23,11 +23,13 @@ from .prompts import MaskPrompt, Point, Round, Scribble
 from .region import Box3, CanonicalFrame, Region, regrid, sample_mask, to_voxels
 from .segmenter import Prediction
 from .volume import Volume
+from .walker import second_opinion
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 # Beyond the region of the round before nothing is known but that the structure was not thought to reach there.
 _OUTSIDE_LOGIT = -4.0
+_CERTAIN_LOGIT = 8.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,9 @@ class RegionPolicy:
     search_size: int | None = None  # points per edge of the grids on which a lone click's scale is sought
     scale_step: float = 2.5  # between the scales that a lone click is tried at
     size_prior: float = 0.5  # a lone click's answers count for less the larger their region, by this power of its edge
+    scale_blend: float = 0.0  # power of the merit by which all scales' answers are averaged; 0 is the best one alone
+    walker_share: float = 0.0  # of the random walker's answer in the mean with the model's, after many clicks
+    walker_doubt: float = 0.5  # of that share is left out after one click, its square after two, and so on
     touch: float = 0.01  # share of a face's grid points in the mask from which the region grows
     grow: float = 1.6
     zoom: float = 0.7  # the region is laid anew when this share of its edge would do
@@ -118,14 +123,15 @@ class RegionSegmenter:
             region = self._following(previous, cues)
             decoded = run.decode(region, self._carried(previous, region))
             region, decoded = run.settle(region, decoded)
+            decoded = run.counselled(region, decoded)
             return run.finish(region, run.attached(self._one_way(rounds[-1], previous, region, decoded), region))
         elif (bounds := cues.bounds()) is not None and self._has_extent(cues, bounds):
             region = self._around(bounds)
             decoded = run.decode(region, None)
         else:
             region, decoded = run.search()
-        region, decoded = run.settle(region, decoded)
-        return run.finish(*run.refine(region, decoded))
+        region, decoded = run.refine(*run.settle(region, decoded))
+        return run.finish(region, run.attached(run.counselled(region, run.blend(region, decoded)), region))
 
     def uncertainty(self, prediction: Prediction) -> Array:
         """1 - |2p - 1| per voxel of the prediction's `region_box`, (k, j, i), for the model's probability p."""
@@ -223,6 +229,7 @@ class _Run:
         self.size = owner.predictor.grid_size
         self.timings: dict[str, float] = {}
         self.passes = 0
+        self.tried: list[tuple[Region, Decoded]] = []  # by `search`, the one it chose first
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
@@ -256,15 +263,16 @@ class _Run:
         self.size = self.policy.search_size or self.size
         clicks = self.cues.positions[self.cues.labels == 1]
         centre = (clicks.min(0) + clicks.max(0)) / 2
-        side, tried = self.policy.first_mm, []
+        side = self.policy.first_mm
         while True:
             region = self.owner._region(centre, side).with_size(self.size)
             decoded = self.decode(region, None)
-            tried.append((region, decoded))
+            self.tried.append((region, decoded))
             if self.policy.spacing_mm is not None or region.side >= float(self.owner.frame.extent_mm.max()) - 1e-6:
                 break
             side *= self.policy.scale_step
-        return max(tried, key=lambda pair: self._merit(*pair))
+        self.tried.sort(key=lambda pair: self._merit(*pair), reverse=True)
+        return self.tried[0]
 
     def _merit(self, region: Region, decoded: Decoded) -> float:
         quality = decoded.predicted_iou if decoded.predicted_iou is not None else 0.5
@@ -303,6 +311,36 @@ class _Run:
         if fine == region:
             return region, decoded
         return fine, self.decode(fine, None)
+
+    def blend(self, region: Region, decoded: Decoded) -> Decoded:
+        """The mean over the scales that were tried, the chosen one by its final answer.
+
+        Which scale is meant, a lone click leaves open; the mean of the probabilities keeps what most of them share.
+        """
+        if not self.policy.scale_blend or not self.tried:
+            return decoded
+        total, weights = np.zeros_like(decoded.logits), 0.0
+        for number, (tried, answer) in enumerate(self.tried):
+            weight = self._merit(tried, answer) ** self.policy.scale_blend
+            logits = decoded.logits if number == 0 else regrid(answer.logits, tried, region, -_CERTAIN_LOGIT)
+            total += np.float32(weight) / (1 + np.exp(-logits))
+            weights += weight
+        return replace(decoded, logits=to_logits(total / np.float32(weights)))
+
+    def counselled(self, region: Region, decoded: Decoded) -> Decoded:
+        """The mean of the model's probabilities and the random walker's (see `walker`).
+
+        A lone click leaves more to the model, which knows sizes; each further one is a correction of what it knows.
+        """
+        if not self.policy.walker_share:
+            return decoded
+        with self._stage("walker"):
+            opinion = second_opinion(self.owner.volume, self.owner.frame, self.cues, region)
+        if opinion is None:
+            return decoded
+        doubt = self.policy.walker_doubt ** len(self.cues.labels)
+        share = np.float32(self.policy.walker_share * (1 - doubt))
+        return replace(decoded, logits=to_logits((1 - share) / (1 + np.exp(-decoded.logits)) + share * opinion))
 
     def _touched(self, logits: Array, region: Region) -> bool:
         """Does the mask reach a face of the region beyond which the volume goes on?"""
@@ -359,6 +397,14 @@ def _to_array_axes(values: npt.NDArray[Any], frame: CanonicalFrame) -> npt.NDArr
     """A canonical block (z, y, x) with the axes of the array (k, j, i)."""
     flipped = values[tuple(slice(None, None, -1 if flip else 1) for flip in frame.flipped)]
     return np.ascontiguousarray(flipped.transpose(np.argsort(frame.order)))
+
+
+def to_logits(probability: Array) -> Array:
+    """Of probabilities, which are kept away from 0 and 1."""
+    least = 1 / (1 + np.exp(_CERTAIN_LOGIT))
+    inside = np.clip(probability, least, 1 - least)
+    result: Array = np.log(inside / (1 - inside)).astype(np.float32)
+    return result
 
 
 def connected_to(mask: BoolArray, coords: Array) -> BoolArray:

@@ -35,7 +35,7 @@ class CompactPredictor:
     """Encoder and decoder of the compact model on ONNX Runtime or OpenVINO; regions of any of `GRID_SIZES`."""
 
     grid_size = GRID_SIZES[0]
-    policy = RegionPolicy(search_size=GRID_SIZES[1])
+    policy = RegionPolicy(search_size=GRID_SIZES[1], scale_blend=2.0, walker_share=0.5)
 
     def __init__(self, folder: Path, revision: str, device: str = "auto", sha256: str | None = None) -> None:
         """Loads the graphs from `folder`.
