@@ -155,7 +155,7 @@ class _Reading:
         return tuple(dict.fromkeys(found))[:_MOST_HISTORY]
 
     def labs(self, observations: list[Resource], day: date) -> tuple[str, ...]:
-        """The newest value of each laboratory test, such as "Creatinine 1.4 mg/dL (reference 0.7-1.2, high; 3 days before)"."""
+        """The newest value of each test, as "Creatinine 1.4 mg/dL (reference 0.7-1.2, high; 3 days before)"."""
         newest: dict[str, Resource] = {}
         for observation in sorted(observations, key=lambda o: _when(o.get("effectiveDateTime")) or date.min):
             test = concept(observation.get("code"))

@@ -17,10 +17,13 @@ _MONTH = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
     r"nov(?:ember)?|dec(?:ember)?|januar|februar|märz|mai|juni|juli|oktober|dezember)\.?"
 )
-_NAME_WORD = r"[A-ZÀ-Þ][\w'’-]+"
+_NAME_WORD = r"[A-ZÀ-Þ][\w'\u2019-]+"
 _NEXT_WORD = rf"(?:{_NAME_WORD}|[A-Z]\b\.?)"
 _TITLE = r"(?:dr|prof|mr|mrs|ms|miss|herr|frau)\.?"
 _NAMED = r"(?:patient(?:'s)? name|name|referring physician|radiologist|reported by|signed by|surgeon)"
+
+_YEAR, _DATED = r"((?:19|20)\d\d)", "[date in {}]"
+_CLOCK = r"(?:[T ]\d\d?:\d\d(?::\d\d)?(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?)?"
 
 # Kind, pattern, what stays. The order matters: what is more special comes first.
 _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
@@ -39,12 +42,12 @@ _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
         "[number]",
     ),
     ("number", re.compile(r"\b\d{3}-\d{2}-\d{4}\b"), "[number]"),
-    ("date", re.compile(r"\b((?:19|20)\d\d)-\d\d?-\d\d?(?:[T ]\d\d?:\d\d(?::\d\d)?(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?)?"), "[date in {}]"),
-    ("date", re.compile(r"\b\d{1,2}[./-]\d{1,2}[./-]((?:19|20)\d\d)\b"), "[date in {}]"),
+    ("date", re.compile(rf"\b{_YEAR}-\d\d?-\d\d?{_CLOCK}"), _DATED),
+    ("date", re.compile(rf"\b\d{{1,2}}[./-]\d{{1,2}}[./-]{_YEAR}\b"), _DATED),
     ("date", re.compile(r"\b\d{1,2}[./]\d{1,2}[./]\d\d\b"), "[date]"),
-    ("date", re.compile(rf"\b\d{{1,2}}(?:st|nd|rd|th|\.)?\s+(?:of\s+)?{_MONTH},?\s+((?:19|20)\d\d)\b", re.I), "[date in {}]"),
-    ("date", re.compile(rf"\b{_MONTH}\s+\d{{1,2}}(?:st|nd|rd|th)?,?\s+((?:19|20)\d\d)\b", re.I), "[date in {}]"),
-    ("date", re.compile(rf"\b{_MONTH}\s+((?:19|20)\d\d)\b", re.I), "[date in {}]"),
+    ("date", re.compile(rf"\b\d{{1,2}}(?:st|nd|rd|th|\.)?\s+(?:of\s+)?{_MONTH},?\s+{_YEAR}\b", re.I), _DATED),
+    ("date", re.compile(rf"\b{_MONTH}\s+\d{{1,2}}(?:st|nd|rd|th)?,?\s+{_YEAR}\b", re.I), _DATED),
+    ("date", re.compile(rf"\b{_MONTH}\s+{_YEAR}\b", re.I), _DATED),
     ("age", re.compile(r"\b(?:9\d|1[0-2]\d)(?=[- ]?(?:years?|yrs?|y/?o|year-old|jahre|jährig))", re.I), "over 89"),
     (
         "address",
@@ -84,7 +87,7 @@ def redact(text: str, known: Iterable[str] = ()) -> Redaction:
             continue
         # A short name can be a word ("Li", "May"): only where it is written as a name.
         flags = re.IGNORECASE if len(word) > 3 else re.NOFLAG
-        text, count = re.subn(rf"(?<!\w){re.escape(word)}(?:['’]s)?(?!\w)", "[name]", text, flags=flags)
+        text, count = re.subn(rf"(?<!\w){re.escape(word)}(?:['\u2019]s)?(?!\w)", "[name]", text, flags=flags)
         kinds["name"] += count
     text = _without(text, _RULES[_ADDRESSES:], kinds)
     return Redaction(re.sub(r"\[name\](?:[ ,]+\[name\])+", "[name]", text), +kinds)

@@ -9,7 +9,7 @@ found routine, because not to know is no sign of health. Which fact puts a study
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -105,7 +105,7 @@ def _matching(rule: Mapping[str, Any], facts: Facts) -> list[Fact]:
 
 def _fulfils(rule: Mapping[str, Any], fact: Fact, subject: Subject) -> bool:
     number = fact.value if isinstance(fact.value, int | float) and not isinstance(fact.value, bool) else None
-    checks = {
+    checks: dict[str, Callable[[Any], bool]] = {
         "quantity": lambda wanted: fact.quantity in wanted,
         "organ": lambda wanted: subject.organ in wanted,
         "kind": lambda wanted: subject.kind in wanted,

@@ -61,5 +61,5 @@ def slices_that_fit(free_bytes: int | None, per_slice: int, most: int, room: int
             return step
     raise EngineError(
         f"{megabytes(max(0, free_bytes))} of memory are free beside the model, and one slice needs "
-        f"{megabytes(per_slice + _SPARE_BYTES)}; close other programs, load the model quantised, or choose a smaller one."
+        f"{megabytes(per_slice + _SPARE_BYTES)}; close other programs, quantise the model, or choose a smaller one."
     )

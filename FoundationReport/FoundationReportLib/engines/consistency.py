@@ -12,19 +12,36 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_SIDES = {"left": "left", "left-sided": "left", "right": "right", "right-sided": "right", "bilateral": "both", "both": "both"}  # fmt: skip
+_SIDES = {
+    **dict.fromkeys(("left", "left-sided"), "left"),
+    **dict.fromkeys(("right", "right-sided"), "right"),
+    **dict.fromkeys(("both", "bilateral"), "both"),
+}
 _NEGATIONS = {"no", "not", "without", "absent", "absence", "negative", "free", "none", "resolved"}
-_HEDGES = {"possible", "possibly", "probable", "probably", "likely", "suspected", "suspicious", "questionable", "may", "maybe"}  # fmt: skip
-_IDLE = {
-    "a", "an", "and", "are", "at", "be", "by", "evidence", "finding", "findings", "for", "has", "have", "identified", "in",
-    "is", "it", "its", "noted", "of", "on", "or", "present", "seen", "shown", "side", "the", "there", "this", "visible",
-    "visualized", "was", "were", "with", "within", "mild", "small", "large", "moderate", "severe", "mm", "cm", "ml",
-}  # fmt: skip
+_HEDGED = "possible possibly probable probably likely suspected suspicious questionable may maybe"
+_HEDGES = frozenset(_HEDGED.split())
+# What adds nothing to what is said, and sizes and grades.
+_IDLE_WORDS = (
+    "a an and are at be by evidence finding findings for has have identified in is it its noted of on or present seen "
+    "shown side the there this visible visualized was were with within mild small large moderate severe mm cm ml"
+)
+_IDLE = frozenset(_IDLE_WORDS.split())
 _SAME_WORDS = {
-    "hepatic": "liver", "renal": "kidney", "kidneys": "kidney", "pulmonary": "lung", "lungs": "lung", "splenic": "spleen",
-    "pancreatic": "pancreas", "cerebral": "brain", "cardiac": "heart", "lesions": "lesion", "effusions": "effusion",
-    "nodules": "nodule", "cysts": "cyst", "enlarged": "enlargement",
-}  # fmt: skip
+    "hepatic": "liver",
+    "renal": "kidney",
+    "kidneys": "kidney",
+    "pulmonary": "lung",
+    "lungs": "lung",
+    "splenic": "spleen",
+    "pancreatic": "pancreas",
+    "cerebral": "brain",
+    "cardiac": "heart",
+    "lesions": "lesion",
+    "effusions": "effusion",
+    "nodules": "nodule",
+    "cysts": "cyst",
+    "enlarged": "enlargement",
+}
 _ALIKE = 0.5
 
 

@@ -82,8 +82,8 @@ def prepared(loaded: Loaded, pictures: Sequence[Picture], texts: Sequence[str]) 
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise EngineError(
-            f"The model's own chat template or processor does not take pictures and text in turn ({type(error).__name__}); "
-            "choose another model."
+            f"The model's own chat template or processor does not take pictures and text in turn "
+            f"({type(error).__name__}); choose another model."
         ) from error
 
 
@@ -128,6 +128,7 @@ def _streamer(tokenizer: Any, on_token: Callable[[str], None] | None) -> Any:
     """Hands on what is new in the decoded text; a token can be half a letter."""
     if on_token is None:
         return None
+    say = on_token
     from transformers.generation.streamers import BaseStreamer
 
     class Streamer(BaseStreamer):
@@ -145,7 +146,7 @@ def _streamer(tokenizer: Any, on_token: Callable[[str], None] | None) -> Any:
             if text.startswith(self.shown) and not text.endswith("�"):
                 piece, self.shown = text[len(self.shown) :], text
                 if piece:
-                    on_token(piece)
+                    say(piece)
 
         def end(self) -> None:
             """Nothing is held back but half a letter."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model's files into memory, through transformers' automatic classes, without running anything that came with them."""
+"""A model's files into memory, through transformers' automatic classes; nothing that came with them is run."""
 
 from __future__ import annotations
 
@@ -205,8 +205,8 @@ def _require_memory(card: ModelCard, weights: int, device: str, quantise: str) -
     need, free = int(weights * share), free_bytes(device)
     if free is not None and free < need:
         raise EngineError(
-            f"The model {card.name} needs {megabytes(need)} of memory on {device} and {megabytes(free)} are free; close "
-            "other programs, load it quantised (int8, int4), or choose a smaller model."
+            f"The model {card.name} needs {megabytes(need)} of memory on {device} and {megabytes(free)} are free; "
+            "close other programs, load it quantised (int8, int4), or choose a smaller model."
         )
 
 

@@ -66,8 +66,8 @@ def merge(report: Report, narrative: Narrative) -> Merged:
     if not narrative.answered:
         reasons = "; ".join(dict.fromkeys(item.reason for item in narrative.rejected)) or "no text"
         raise EngineError(
-            f"The model {narrative.model.model} gave no answer that can be used ({reasons}); the draft is as it was: go "
-            "on without a model, or try another one."
+            f"The model {narrative.model.model} gave no answer that can be used ({reasons}); the draft is as it was: "
+            "go on without a model, or try another one."
         )
     name = f"m{len(report.models) + 1}"
     model = replace(narrative.model, id=name)

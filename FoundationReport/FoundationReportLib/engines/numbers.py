@@ -21,8 +21,11 @@ COUNT_MARK = "[number not taken from the model]"
 # Near enough to be the same thing; what the report says then is the fact, so this is no tolerance for errors.
 _NEAR = 0.2
 _NEAR_MM = 2.0
-_WORDS = {word: n for n, word in enumerate(
-    ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"], start=1)}  # fmt: skip
+_COUNTED = (
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+)
+_WORDS = {word: number for number, word in enumerate(_COUNTED.split(), start=1)}
 _NUMBER = rf"(?:\d+(?:[.,]\d+)?|(?:{'|'.join(_WORDS)}))"
 _UNITS = {
     "mm": r"mm|millimet(?:er|re)s?", "cm": r"cm|centimet(?:er|re)s?", "mL": r"ml|cc|cm3|cm³|millilit(?:er|re)s?",
@@ -30,7 +33,7 @@ _UNITS = {
 }  # fmt: skip
 _UNIT = "|".join(f"(?:{pattern})" for pattern in _UNITS.values())
 _MEASURE = re.compile(
-    rf"(?P<numbers>-?{_NUMBER}(?:\s*(?:mm|cm)?\s*(?:x|×|by|to|-|–)\s*{_NUMBER}){{0,2}})[\s-]*(?P<unit>{_UNIT})(?![\w])",
+    rf"(?P<numbers>-?{_NUMBER}(?:\s*(?:mm|cm)?\s*(?:x|\u00d7|by|to|-|\u2013)\s*{_NUMBER}){{0,2}})[\s-]*(?P<unit>{_UNIT})(?![\w])",
     re.I,
 )
 _SUV = re.compile(rf"\bSUV\s?(?:max|mean|peak|bw)?\s*(?:of|is|=|:)?\s*(?P<numbers>{_NUMBER})(?!\w)", re.I)
@@ -53,7 +56,7 @@ class Grounded:
 
 
 def grounded(sentence: str, facts: Facts) -> Grounded:
-    """The sentence with facts in place of the model's numbers, or with marks. Names such as "segment 7" or "L3" stay."""
+    """The sentence with facts or marks in place of the model's numbers; names such as "segment 7" or "L3" stay."""
     subject = only_subject(sentence, facts)
     linked: list[str] = []
     notes: list[str] = []

@@ -140,18 +140,28 @@ def _from_fields(fields: list[str]) -> str:
     if finding.casefold() == "finding" and side.casefold() == "side":
         return ""
     side, place, certainty = ("" if part.casefold() in _EMPTY else part for part in (side, place, certainty))
-    sure = certainty.casefold()
-    absent = sure in {"absent", "no", "not seen", "excluded", "negative"}
-    before = "No " if absent else "Possible " if re.match(r"(?:possibl|uncertain|low|suspect)", sure) else (
-        "Probable " if re.match(r"(?:probab|likely|moderate)", sure) else "")  # fmt: skip
-    if re.match(r"no\b", finding, re.I):
-        before = ""
+    before = "" if re.match(r"no\b", finding, re.I) else _hedge(certainty.casefold())
     if re.search(r"\b(?:left|right|bilateral)\b", f"{finding} {place}", re.I):
         side = ""
-    where = f" in the {side.lower()} {place}" if side and place else f" in the {place}" if place else (
-        f" on the {side.lower()}" if side.casefold() in {"left", "right"} else f", {side.lower()}" if side else "")  # fmt: skip
-    where = where.replace("in the both ", "in both ").replace("in the the ", "in the ").replace("in the in ", "in ")
-    return _sentence(f"{before}{finding[0].lower() if before else finding[0]}{finding[1:]}{where}")
+    first = finding[0].lower() if before else finding[0]
+    return _sentence(f"{before}{first}{finding[1:]}{_where(side.lower(), place)}")
+
+
+def _hedge(certainty: str) -> str:
+    if certainty in {"absent", "no", "not seen", "excluded", "negative"}:
+        return "No "
+    if re.match(r"possibl|uncertain|low|suspect", certainty):
+        return "Possible "
+    return "Probable " if re.match(r"probab|likely|moderate", certainty) else ""
+
+
+def _where(side: str, place: str) -> str:
+    place = re.sub(r"^(?:in )?(?:the )?", "", place)
+    if not place:
+        return f" on the {side}" if side in {"left", "right"} else f", {side}" if side else ""
+    if not side:
+        return f" in the {place}"
+    return f" in both {place}" if side == "both" else f" in the {side} {place}"
 
 
 def _json(text: str) -> Any:

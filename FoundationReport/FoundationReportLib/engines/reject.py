@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What in a model's answer is no statement about the pictures, told from patterns; each with a reason for the record."""
+"""What in a model's answer is no statement about the pictures, told from patterns, with a reason for the record."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ _INSTRUCTIONS = tuple(
         r"\b(?:system|developer)\s*(?:prompt|message|override)\b",
         r"\byou are (?:now|no longer)\b",
         r"\b(?:new|following|these) instructions\b",
-        r"\b(?:sign|approve|finali[sz]e|authenticate|release|delete|erase|overwrite|send|upload|e-?mail)\b.{0,25}\b(?:reports?|findings?|stud(?:y|ies)|data|files?|patients?)\b",
-        r"\b(?:report|mark|describe|state|write|answer|respond|say|output|classify)\b.{0,25}\b(?:as normal|as negative|as benign)\b",
+        r"\b(?:sign|approve|finali[sz]e|authenticate|release|delete|erase|overwrite|send|upload|e-?mail)\b"
+        r".{0,25}\b(?:reports?|findings?|stud(?:y|ies)|data|files?|patients?)\b",
+        r"\b(?:report|mark|describe|state|write|answer|respond|say|output|classify)\b.{0,25}"
+        r"\bas (?:normal|negative|benign)\b",
         r"\bdo not (?:report|mention|describe|include|flag|check|verify|sign|follow|obey)\b",
         r"\b(?:must|should|shall) (?:be )?(?:report|answer|say|state|write|sign|ignore|output|mark)(?:ed|d)?\b",
         r"\b(?:password|api key|access token|credentials?)\b",
@@ -27,7 +29,8 @@ _ABOUT_ITSELF = re.compile(
     r"\b(?:as an ai|language model|i(?:'m| am) (?:sorry|unable|not able|an ai|just|only)|i can(?:not|'t)\b|"
     r"i do not have|i don't have|i apologi[sz]e|consult (?:a|your|with)|seek medical|medical advice|"
     r"(?:qualified|healthcare|medical) professional|disclaimer|for educational|teaching example|"
-    r"please (?:provide|upload|note|let me|consult|share)|let me|here (?:is|are)\b|based on the (?:provided|visual|images?|slices)|"
+    r"please (?:provide|upload|note|let me|consult|share)|let me|here (?:is|are)\b|"
+    r"based on the (?:provided|visual|images?|slices)|"
     r"in (?:summary|conclusion)\b|final answer|i hope|would you like|feel free)",
     re.I,
 )
@@ -47,65 +50,25 @@ _ECHO = re.compile(
 )
 # Words that are common in one language and are no words of English reports.
 _FOREIGN = {
-    "German": "der die das und ist sind nicht keine kein eine einen mit ohne im den dem zeigt links rechts leber niere lunge "
-    "normal groß unauffällig nachweis von auf befund",
-    "French": "le la les des du une est sont pas sans dans avec et au aux il elle gauche droite foie rein poumon aucune "
-    "lésion normale visible",
-    "Spanish": "el la los las del de se en con sin una es son hay y no observa observan hígado riñón pulmón derecho izquierdo "
-    "lesión lesiones normales",
-    "Italian": "il lo la gli della del di non con senza una è sono nel nella e si osserva fegato rene polmone destro sinistro "
-    "lesione lesioni",
+    "German": "der die das und ist sind nicht keine kein eine einen mit ohne im den dem zeigt links rechts leber niere "
+    "lunge normal groß unauffällig nachweis von auf befund",
+    "French": "le la les des du une est sont pas sans dans avec et au aux il elle gauche droite foie rein poumon "
+    "aucune lésion normale visible",
+    "Spanish": "el la los las del de se en con sin una es son hay y no observa observan hígado riñón pulmón derecho "
+    "izquierdo lesión lesiones normales",
+    "Italian": "il lo la gli della del di non con senza una è sono nel nella e si osserva fegato rene polmone destro "
+    "sinistro lesione lesioni",
     "Portuguese": "o os as do da dos das não com sem uma é são no na e fígado rim pulmão direito esquerdo lesão lesões",
     "Dutch": "de het een en is zijn geen niet met zonder van in op lever nier long links rechts normaal",
     "Polish": "nie jest są bez w na z i oraz wątroba nerka płuco zmian prawidłowa",
     "Turkish": "ve bir bu ile yok var karaciğer böbrek akciğer sağ sol normal",
 }
 _FOREIGN_WORDS = {language: frozenset(words.split()) for language, words in _FOREIGN.items()}
-_ENGLISH = frozenset(
-    [
-        "the",
-        "is",
-        "are",
-        "was",
-        "of",
-        "with",
-        "without",
-        "no",
-        "there",
-        "and",
-        "or",
-        "in",
-        "on",
-        "at",
-        "to",
-        "from",
-        "within",
-        "seen",
-        "noted",
-        "present",
-        "shows",
-        "showing",
-        "small",
-        "large",
-        "right",
-        "left",
-        "normal",
-        "mild",
-        "moderate",
-        "severe",
-        "possible",
-        "probable",
-        "likely",
-        "not",
-        "a",
-        "an",
-        "this",
-        "that",
-        "lobe",
-        "upper",
-        "lower",
-    ]
+_ENGLISH_WORDS = (
+    "the is are was of with without no there and or in on at to from within seen noted present shows showing small "
+    "large right left normal mild moderate severe possible probable likely not a an this that lobe upper lower"
 )
+_ENGLISH = frozenset(_ENGLISH_WORDS.split())
 _LATIN_SHARE = 0.7
 _LONGEST = 400
 _WORDS = re.compile(r"[^\W\d_]+")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,13 +44,13 @@ class Axial:
         tilt_degrees: angle between the slices' normal and the patient's long axis; no slice is turned by it.
     """
 
-    array: npt.NDArray[np.generic]
+    array: npt.NDArray[Any]
     axis: int
     indices: tuple[int, ...]
     pixel_mm: tuple[float, float]
     tilt_degrees: float
 
-    def oriented(self, array: npt.NDArray[np.generic], volume: Volume) -> npt.NDArray[np.generic]:
+    def oriented(self, array: npt.NDArray[Any], volume: Volume) -> npt.NDArray[Any]:
         """Another array of the volume's shape, such as a mask, in the same order."""
         order, signs = _orientation(volume)
         return _turned(array, order, signs)
@@ -82,9 +83,7 @@ def _orientation(volume: Volume) -> tuple[tuple[int, int, int], tuple[int, int, 
     return (s, a, r), (signs[0], signs[1], signs[2])
 
 
-def _turned(
-    array: npt.NDArray[np.generic], order: tuple[int, int, int], signs: tuple[int, int, int]
-) -> npt.NDArray[np.generic]:
+def _turned(array: npt.NDArray[Any], order: tuple[int, int, int], signs: tuple[int, int, int]) -> npt.NDArray[Any]:
     return array.transpose(order)[:: signs[0], :: signs[1], :: signs[2]]
 
 

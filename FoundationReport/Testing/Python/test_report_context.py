@@ -71,12 +71,16 @@ LABS = [
     lab("CRP", 3.0, "mg/L", "2026-03-09", status="entered-in-error"),
     {**lab("Blood pressure", 120, "mm[Hg]", "2026-03-10"), "category": [coded("vital-signs")]},
 ]  # fmt: skip
+PAGE = b"<p>Compared with 2025-03-01.</p><script>alert(1)</script> Patient: Adaeze Okonkwo"
 PRIOR = {
-    "resourceType": "DiagnosticReport", "status": "final", "category": [coded("RAD")], "subject": {"reference": "Patient/p1"},
-    "effectiveDateTime": "2025-09-01", "conclusion": "Two liver metastases, the larger 24 mm. Dr. Huber informed.",
-    "presentedForm": [{"contentType": "text/html", "data": base64.b64encode(
-        b"<p>Compared with 2025-03-01.</p><script>alert(1)</script> Patient: Adaeze Okonkwo").decode()}],
-}  # fmt: skip
+    "resourceType": "DiagnosticReport",
+    "status": "final",
+    "category": [coded("RAD")],
+    "subject": {"reference": "Patient/p1"},
+    "effectiveDateTime": "2025-09-01",
+    "conclusion": "Two liver metastases, the larger 24 mm. Dr. Huber informed.",
+    "presentedForm": [{"contentType": "text/html", "data": base64.b64encode(PAGE).decode()}],
+}
 
 
 def bundle(*resources: Any) -> dict[str, Any]:
@@ -84,8 +88,7 @@ def bundle(*resources: Any) -> dict[str, Any]:
 
 
 ALL = bundle(PATIENT, REQUEST, *CONDITIONS, *LABS, PRIOR, {"resourceType": "Appointment", "unknownField": 3})
-IDENTIFIERS = ("Okonkwo", "Adaeze", "Huber", "Marlene", "778120", "555", "Elm", "Springfield", "62704", "huber@", "1962",
-               "2026-03", "12 March", "alert")  # fmt: skip
+IDENTIFIERS = "Okonkwo,Adaeze,Huber,Marlene,778120,555,Elm,Springfield,62704,huber@,1962,2026-03,12 March,alert"
 
 
 def test_what_is_read() -> None:
@@ -105,7 +108,7 @@ def test_what_is_read() -> None:
 
 def test_no_identifier_is_in_anything_that_is_kept() -> None:
     kept = repr(read_context(ALL))
-    assert not [word for word in IDENTIFIERS if word in kept]
+    assert not [word for word in IDENTIFIERS.split(",") if word in kept]
 
 
 def test_the_record_says_what_was_used_and_what_was_taken_out() -> None:
@@ -185,13 +188,21 @@ def test_data_of_somebody_else_are_refused() -> None:
     assert read_context(by_url).labs
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=8), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-    st.sampled_from(["code", "text", "coding", "display", "reference", "value", "name", "subject", "status", "given"]), inner, max_size=4), max_leaves=12)  # fmt: skip
+LEAVES = st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=8)
+KEYS = st.sampled_from(
+    ["code", "text", "coding", "display", "reference", "value", "name", "subject", "status", "given"]
+)
+JSON = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=12
+)
+NAMES = (
+    "code valueQuantity reasonCode note name identifier category birthDate status presentedForm referenceRange "
+    "effectiveDateTime telecom contained subject id"
+)
+KINDS = st.sampled_from(["Patient", "ServiceRequest", "Condition", "Observation", "DiagnosticReport"])
 
 
-@given(st.sampled_from(["Patient", "ServiceRequest", "Condition", "Observation", "DiagnosticReport"]), st.dictionaries(
-    st.sampled_from(["code", "valueQuantity", "reasonCode", "note", "name", "identifier", "category", "birthDate", "status",
-                     "presentedForm", "referenceRange", "effectiveDateTime", "telecom", "contained", "subject", "id"]), JSON, max_size=6))  # fmt: skip
+@given(KINDS, st.dictionaries(st.sampled_from(NAMES.split()), JSON, max_size=6))
 @settings(max_examples=200, deadline=None)
 def test_no_resource_however_malformed_breaks_the_reader(kind: str, fields: dict[str, Any]) -> None:
     try:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -240,17 +241,12 @@ def test_settings_outside_of_their_range_are_refused() -> None:
 def test_what_is_not_there_is_said(tiny_gemma: Path) -> None:
     with pytest.raises(EngineError, match=r'There is no model "gpt" for reports; there are: medgemma-1.5-4b, '):
         load_engine("gpt")
+    known = engine_of(tiny_gemma)
     with pytest.raises(EngineError, match='There is no device "abacus"'):
-        ask(
-            engine_of(tiny_gemma).__class__(
-                engine_of(tiny_gemma).card, engine_of(tiny_gemma).snapshot, Settings("abacus")
-            ),
-            "cyst",
-        )
+        ask(HfChat(known.card, known.snapshot, Settings("abacus")), "cyst")
     if not torch.cuda.is_available():
-        wrong = HfChat(engine_of(tiny_gemma).card, engine_of(tiny_gemma).snapshot, Settings("cuda"))
         with pytest.raises(EngineError, match='The device "cuda" is not there'):
-            ask(wrong, "cyst")
+            ask(HfChat(known.card, known.snapshot, Settings("cuda")), "cyst")
 
 
 def test_quantised_loading_says_what_it_needs(tiny_gemma: Path) -> None:
@@ -298,6 +294,7 @@ def test_nothing_needs_torchvision_and_importing_needs_no_torch(tiny_gemma: Path
         "import FoundationReportLib.context\n"
         "print([name for name in ('torch', 'transformers', 'PIL', 'scipy', 'huggingface_hub') if name in sys.modules])"
     )
-    path = f"{root / 'FoundationReport'}:{root / 'FoundationSeg'}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env={"PYTHONPATH": path}, check=False)  # fmt: skip
+    path = os.pathsep.join(str(root / name) for name in ("FoundationReport", "FoundationSeg"))
+    command, environment = [sys.executable, "-c", code], {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
     assert done.stdout.strip() == "[]", done.stderr

@@ -129,7 +129,7 @@ def test_the_first_download_is_enforced_on_later_ones(case: Served) -> None:
     assert snapshot.remove(card) > 10_000 and snapshot.on_disk(card) is None
     config = case.hub.files[f"{REPO}/config.json"]
     case.hub.files[f"{REPO}/config.json"] = config.replace(b'"model_type"', b'"model_Type"', 1)
-    with pytest.raises(EngineError, match="config.json is not what was expected"):
+    with pytest.raises(EngineError, match=r"config\.json is not what was expected"):
         load_engine("tiny", ask=case.ask())
     case.hub.files[f"{REPO}/config.json"] = config
     case.hub.faults.commit = "f" * 40  # the branch has moved on

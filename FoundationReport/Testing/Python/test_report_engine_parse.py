@@ -203,11 +203,10 @@ def test_a_count_that_was_counted_stays() -> None:
     assert COUNT_MARK in grounded("Three nodules in the lung.", facts).text
 
 
-@given(
-    st.from_regex(
-        r"\A(?:There is a |A )[0-9]{1,3}(?:\.[0-9])?(?: x [0-9]{1,2})? ?(?:mm|cm|ml|HU|%) (?:mass|cyst) in the (?:spleen|brain)\.\Z"
-    )
-)
+NUMBER = r"[0-9]{1,3}(?:\.[0-9])?(?: x [0-9]{1,2})? ?(?:mm|cm|ml|HU|%)"
+
+
+@given(st.from_regex(rf"\A(?:There is a |A ){NUMBER} (?:mass|cyst) in the (?:spleen|brain)\.\Z"))
 @settings(max_examples=100, deadline=None)
 def test_no_digit_of_a_model_survives_where_nothing_was_measured(sentence: str) -> None:
     assert not any(character.isdigit() for character in grounded(sentence, lesion()).text)

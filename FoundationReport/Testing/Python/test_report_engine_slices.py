@@ -149,9 +149,12 @@ def test_cards_say_how_many_slices_and_how_they_are_packed() -> None:
 # --- Prompts ---------------------------------------------------------------------------------------------------------
 
 
+IMAGE = Subject("image", "image", Kind.IMAGE)
+
+
 def test_the_prompt_holds_facts_header_and_context_and_no_name() -> None:
     facts = Facts(
-        (Subject("image", "image", Kind.IMAGE), Subject("l1", "Mrs Smith's tumour", Kind.LESION, "liver", finding="cyst")),
+        (IMAGE, Subject("l1", "Mrs Smith's tumour", Kind.LESION, "liver", finding="cyst")),
         (
             Fact("f1", "image", "contrast", "with"), Fact("f2", "l1", "long_axis", 23.4, "mm"),
             Fact("f3", "l1", "mean", 12.0, "[hnsf'U]"), Fact("f4", "l1", "inside", True, of="liver"),

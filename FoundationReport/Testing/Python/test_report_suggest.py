@@ -161,7 +161,7 @@ def test_calibrations_are_kept_in_a_file(tmp_path: Path) -> None:
     assert load_calibrations(tmp_path / "c.json") == {"effusion": one}
     for broken in ("{}", "no", '{"schema": "foundation-report/calibrations/1", "calibrations": [{"a": 1}]}'):
         (tmp_path / "b.json").write_text(broken, encoding="utf-8")
-        with pytest.raises(EngineError, match="b.json is no file of calibrations"):
+        with pytest.raises(EngineError, match=r"b\.json is no file of calibrations"):
             load_calibrations(tmp_path / "b.json")
 
 
