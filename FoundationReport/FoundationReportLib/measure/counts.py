@@ -60,7 +60,8 @@ def add_counts(builder: Builder, searched: Sequence[Search]) -> None:
         builder.add(place, "count", len(members), method, of=finding, exhaustive=search is not None, because=because)
         if len(members) > 1 or search is not None:
             word = "multiple" if len(members) > 1 else "single"
-            builder.add(place, "multiplicity", word, method, of=finding, because=because)
+            complete = search is not None
+            builder.add(place, "multiplicity", word, method, of=finding, exhaustive=complete, because=because)
     for search in searched:
         for side in _sides(search):
             if not _found(findings, search, side):

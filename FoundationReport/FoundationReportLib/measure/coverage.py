@@ -67,7 +67,7 @@ def add_coverage(
                 "may be too small."
             )
     frame = _frame(builder, regions, parts, vertebrae)
-    sex = header.sex if header is not None else ""
+    sex = header.sex if header is not None and header.sex else _sex_of_organs(builder, regions)
     low, high = float(volume.bounds_ras[0, 2]), float(volume.bounds_ras[1, 2])
     for organ, side in _unsegmented(builder, regions, parts):
         if frame is not None:
@@ -79,6 +79,12 @@ def add_coverage(
         if state is None or (state != "outside_view" and sex and _SEXED.get(organ.name, sex) != sex):
             continue
         builder.add(organ_subject(builder, organ.name, side), "coverage", state, method)
+
+
+def _sex_of_organs(builder: Builder, regions: Mapping[str, Region]) -> str:
+    """ "M" or "F" if organs of one sex alone were drawn; only used to leave out organs that cannot be there."""
+    found = {_SEXED[organ] for name in regions if (organ := builder.subjects[name].organ) in _SEXED}
+    return found.pop() if len(found) == 1 else ""
 
 
 def depth_mm(level: float) -> float:

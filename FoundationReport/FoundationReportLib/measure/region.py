@@ -81,11 +81,11 @@ def region_of(volume: Volume, mask: BoolArray) -> Region | None:
 
 def bounding_box(mask: BoolArray) -> Box3 | None:
     """Slices (k, j, i) of the smallest box around the true voxels; None if there are none."""
-    k = _span(mask.reshape(len(mask), -1).any(axis=1))
+    k = _span(np.any(mask.reshape(len(mask), -1), axis=1))
     if k is None:
         return None
-    plane = mask[k].any(axis=0)
-    j, i = _span(plane.any(axis=1)), _span(plane.any(axis=0))
+    plane: BoolArray = np.any(mask[k], axis=0)
+    j, i = _span(np.any(plane, axis=1)), _span(np.any(plane, axis=0))
     assert j is not None and i is not None
     return k, j, i
 
@@ -111,8 +111,8 @@ def directions_mm(volume: Volume) -> FloatArray:
 def slice_axis(volume: Volume) -> int:
     """Array axis (0: k, 1: j, 2: i) across the planes in which the image was acquired.
 
-    The axis with distinctly the largest spacing; where there is none, k if the array is stored slice by slice
-    along the body, else the axis nearest to it: RECIST 1.1 measures in the plane of acquisition, which is axial for CT.
+    The axis with distinctly the largest spacing; where there is none, the one whose planes are nearest to axial ones:
+    RECIST 1.1 measures in the plane of acquisition, which is axial for CT.
     """
     steps = directions_mm(volume)
     spacing = np.linalg.norm(steps, axis=1)

@@ -166,7 +166,7 @@ def _earlier(prior: Prior | Sequence[Prior] | None) -> tuple[Facts, ...]:
         return (measure(volume, segmentation),)
     if isinstance(prior, str) or not isinstance(prior, Sequence):
         raise MeasurementError("A prior study is given as its facts, or as its volume and segmentation.")
-    return tuple(facts for item in prior for facts in _earlier(item))
+    return tuple(facts for item in prior for facts in _earlier(item))  # type: ignore[arg-type] # of a pair as above
 
 
 def _study(image: Volume, header: ImageHeader | None) -> dict[str, str]:

@@ -54,7 +54,7 @@ def suv_scale(pet: PetHeader | None) -> SuvScale | str:
         return SuvScale(pet.philips_factor, "SUVbw by the scanner's own factor (7053,1000)")
     if pet.units not in ("BQML", ""):
         return f"SUV was not computed: the image is in units of {pet.units}, not in Bq/mL; export it in Bq/mL."
-    needed = {
+    needed: dict[str, object] = {
         "units (0054,1001)": pet.units,
         "patient's weight (0010,1030)": pet.weight_kg,
         "injected dose (0018,1074)": pet.dose_bq,
