@@ -74,10 +74,11 @@ def _parser() -> argparse.ArgumentParser:
 
     accept = command("accept", "take responsibility for statements that cannot be verified, or for omitting facts")
     _add_case(accept)
-    accept.add_argument("ids", nargs="*", metavar="ID", help="of statements, or of facts that are not mentioned")
-    accept.add_argument("--fields", action="store_true", help='also all fields that stay "[not assessed]"')
+    accept.add_argument(
+        "ids", nargs="+", metavar="ID", help='of statements, or of facts that are not mentioned; "fields": all fields'
+    )
     _add_by(accept)
-    accept.set_defaults(run=lambda parsed: _accept(parsed, accept))
+    accept.set_defaults(run=lambda parsed: commands.accept(parsed.case, parsed.ids, parsed.by))
 
     sign = command("sign", "sign a report; refused while anything in it is contradicted or unresolved")
     _add_case(sign)
@@ -149,12 +150,6 @@ def _check(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> Repor
     if parsed.facts is None or parsed.text is None:
         parser.error("give a case folder, or --facts FACTS.json and --text REPORT.txt")
     return commands.check_text_file(parsed.facts, parsed.text, parsed.strict)
-
-
-def _accept(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> Report:
-    if not parsed.ids and not parsed.fields:
-        parser.error("give the IDs of what you answer for, or --fields")
-    return commands.accept(parsed.case, parsed.ids, parsed.fields, parsed.by)
 
 
 def _edit(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> Report:

@@ -23,6 +23,7 @@ from .signatures import OPEN
 from .state import banner, unresolved
 
 SOFTWARE = "FoundationReport"
+FIELDS = "fields"
 
 
 def check_text_file(facts_path: Path, text_path: Path, strict: bool) -> Result:
@@ -75,9 +76,10 @@ def dismiss(folder: Path, statement: str, by: str) -> Result:
     return _step(folder, "dismiss", by, lambda report: report.dismiss(statement), {"statement": statement})
 
 
-def accept(folder: Path, ids: list[str], fields: bool, by: str) -> Result:
-    """`fields`: with the ids also every field that nobody filled."""
-    chosen = list(dict.fromkeys([*ids, *(unresolved(cases.read_report(folder)).unfilled if fields else ())]))
+def accept(folder: Path, ids: list[str], by: str) -> Result:
+    """The id "fields" stands for every field that nobody filled."""
+    fields = unresolved(cases.read_report(folder)).unfilled if FIELDS in ids else ()
+    chosen = list(dict.fromkeys([*(name for name in ids if name != FIELDS), *fields]))
     return _step(folder, "accept", by, lambda report: report.accept(*chosen, by=by), {"ids": chosen})
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -316,7 +317,7 @@ def test_statements_are_added_and_removed(run: Runner, case: Path) -> None:
 
 
 def test_all_fields_that_stay_open_are_accepted_at_once(run: Runner, case: Path) -> None:
-    data = run("accept", case, "--fields", "s2", "--by", "Dr. A", "--json").data
+    data = run("accept", case, "--by", "Dr. A", "fields", "s2", "--json").data
     assert [s["id"] for s in data["statements"] if s.get("accepted_by") == "Dr. A"] == ["s2", "s3"]
     assert not data["unresolved"]["unfilled"]
 
@@ -368,15 +369,14 @@ def test_templates_are_listed_shown_and_imported(run: Runner, tmp_path: Path) ->
 
 
 def test_it_runs_as_a_program(case: Path) -> None:
-    code = "import sys; sys.path[:0] = sys.argv[1:3]; from FoundationReportLib import cli; sys.exit(cli.main(sys.argv[3:]))"
-    paths = [str(ROOT / "FoundationReport"), str(ROOT / "FoundationSeg")]
-    command = [sys.executable, "-c", code, *paths]
-    done = subprocess.run(
-        [*command, "verify", str(case), "--json"], capture_output=True, text=True, check=False, timeout=60
-    )
+    folders = [str(ROOT / "FoundationReport"), str(ROOT / "FoundationSeg")]
+    options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 60}
+    options["env"] = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+    command = [sys.executable, "-m", "FoundationReportLib", "verify", str(case)]
+    done = subprocess.run([*command, "--json"], check=False, **options)
     assert done.returncode == 0 and json.loads(done.stdout)["ok"]
     shutil.rmtree(case)
-    done = subprocess.run([*command, "verify", str(case)], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, check=False, **options)
     assert done.returncode == 1 and "no case folder" in done.stderr
 
 

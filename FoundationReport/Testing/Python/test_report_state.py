@@ -274,6 +274,15 @@ class Walk(RuleBasedStateMachine):
     def sign(self) -> None:
         self.act(lambda report: report.sign("Dr. A"))
 
+    @precondition(lambda self: self.report.state is State.EDITED)
+    @rule()
+    def settle_everything_and_sign(self) -> None:
+        self.act(check)
+        self.remove_what_is_wrong()
+        self.act(check)
+        self.accept_what_can_be()
+        self.act(lambda report: report.sign("Dr. A"))
+
     @rule(text=texts, accept=st.booleans())
     def addendum(self, text: str, accept: bool) -> None:
         self.act(lambda report: report.addendum(text, "Dr. B", accept=accept))
@@ -326,7 +335,7 @@ BAD_FACTS = {
     '{"subjects": [{"id": "a", "name": "A"}]}': 'subjects[0] lacks "kind"',
     '{"subjects": [{"id": "a", "name": "A", "kind": "bone"}]}': "subjects[0].kind should be one of organ",
     '{"subjects": [{"id": "a", "name": "A", "kind": "organ", "side": "Left"}]}': "subjects[0].side should be one of",
-    '{"subjects": [{"id": "a", "name": "A", "kind": "organ"}, {"id": "a", "name": "B", "kind": "organ"}]}': "subjects[1",
+    '{"subjects": [{"id": "a", "name": "A", "kind": "organ"}, {"id": "a", "name": "B", "kind": "organ"}]}': "[1]",
     '{"subjects": [{"id": " ", "name": "A", "kind": "organ"}]}': "subjects[0].id is empty",
     '{"facts": [{"id": "f", "subject": "a", "quantity": "volume", "value": 1}]}': 'the subject "a"',
     '{"facts": [{"id": "f", "subject": "a", "quantity": "volume", "value": [1]}]}': "facts[0].value should be a number",
