@@ -216,10 +216,10 @@ class LivePanel:
         self.ui.statusLabel.setStyleSheet(_ERROR_STYLE if isError else "")
 
     def _listPrompts(self) -> None:
-        wanted = [
-            (list(key), describe(prompt) if done else _("{prompt} (waiting)").format(prompt=describe(prompt)))
-            for key, prompt, done in self.live.prompts()
-        ]
+        wanted = []
+        for number, (key, prompt, done) in enumerate(self.live.prompts(), 1):
+            text = _("{number}. {prompt}") if done else _("{number}. {prompt} (waiting)")
+            wanted.append((list(key), text.format(number=number, prompt=describe(prompt))))
         shown = self.ui.promptList
         items = [shown.item(row) for row in range(shown.count)]
         if [(item.data(_KEY), item.text()) for item in items] == wanted:

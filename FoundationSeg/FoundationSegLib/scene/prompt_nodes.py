@@ -176,8 +176,17 @@ def showOnly(segmentationNode: Any, segmentId: str) -> None:
 
 def describe(prompt: Prompt) -> str:
     """A prompt in a list: its kind and sign."""
-    kinds: Mapping[type, str] = {Point: "point", Box: "box", Scribble: "scribble", Lasso: "lasso"}
-    return promptName(kinds[type(prompt)], prompt.positive)
+    texts: Mapping[tuple[type, bool], str] = {
+        (Point, True): _("Point on the structure"),
+        (Point, False): _("Point beside it"),
+        (Box, True): _("Box around the structure"),
+        (Box, False): _("Box beside it"),
+        (Scribble, True): _("Scribble on the structure"),
+        (Scribble, False): _("Scribble beside it"),
+        (Lasso, True): _("Lasso around the structure"),
+        (Lasso, False): _("Lasso around what is beside it"),
+    }
+    return texts[type(prompt), prompt.positive]
 
 
 def _isPlaced(node: Any, index: int) -> bool:

@@ -4,9 +4,20 @@
 from __future__ import annotations
 
 import unittest
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
 
 import numpy as np
-from live_case import CORNER, ON, OUTSIDE, SHAPE, LiveTestCase  # first: it completes what the scene layer needs
+from live_case import (
+    CORNER,
+    ON,
+    OUTSIDE,
+    SHAPE,
+    LiveTestCase,
+    slicer,
+    vtk,
+)  # first: it completes what the scene layer needs
 
 # isort: split
 from FoundationSegLib import mrml
@@ -172,6 +183,101 @@ class HistoryTest(LiveTestCase):
         self.assertGreater(self.voxels(), int(drawn.sum()) + 50)
         self.assertTrue(self.mask()[drawn].all())
         self.assertEqual([type(r[0]).__name__ for r in self.rounds()], ["MaskPrompt", "Point"])
+
+
+class EditorTest(LiveTestCase):
+    """The Segment Editor is stood in for by the logic that it uses, which has its undo history."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.editor: Any = None
+        self.live._history._findEditor = lambda node: self.editor
+
+    def open(self) -> None:
+        node = slicer.vtkMRMLSegmentEditorNode()
+        node.SetSingletonTag("SegmentEditor")
+        node = self.scene.AddNode(node)
+        node.SetAndObserveSegmentationNode(self.node)
+        node.SetAndObserveSourceVolumeNode(self.volume)
+        node.SetSelectedSegmentID(self.live.segmentId)
+        logic = slicer.vtkSlicerSegmentEditorLogic()
+        logic.SetMRMLScene(self.scene)
+        logic.SetSegmentEditorNode(node)
+        logic.SetMaximumNumberOfUndoStates(10)
+        self.logic = logic
+        self.editor = SimpleNamespace(saveStateForUndo=logic.SaveStateForUndo, undo=logic.Undo, redo=logic.Redo)
+
+    def brush(self, kji: tuple[int, int, int]) -> None:
+        """A stroke of Paint, as the Segment Editor makes it."""
+        self.logic.SaveStateForUndo()
+        labelmap = mrml.gridGeometry(self.node)
+        k, j, i = kji
+        labelmap.SetExtent(i, i + 1, j, j + 1, k, k + 1)
+        labelmap.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+        labelmap.GetPointData().GetScalars().Fill(1)
+        mode = self.logic.ModificationModeAdd
+        self.logic.ModifySegmentByLabelmap(self.node, self.live.segmentId, labelmap, mode, True, False)
+
+    def test_strokes_and_prompts_are_undone_and_redone_in_the_order_in_which_they_came(self) -> None:
+        self.click(ON)
+        self.open()
+        states = [self.mask()]
+        self.brush((1, 1, 1))
+        states.append(self.mask())
+        self.click(CORNER, positive=False)
+        states.append(self.mask())
+        self.brush((3, 3, 3))
+        states.append(self.mask())
+        self.settle()
+        self.assertEqual(len({state.tobytes() for state in states}), 4)
+        for state in states[-2::-1]:
+            self.live.undo()
+            self.settle()
+            np.testing.assert_array_equal(self.mask(), state)
+        self.assertEqual(len(self.live.prompts()), 1)
+        for state in states[1:]:
+            self.live.redo()
+            self.settle()
+            np.testing.assert_array_equal(self.mask(), state)
+        self.assertEqual([done for _k, _p, done in self.live.prompts()], [True, True])
+
+    def test_the_editable_area_holds_for_prompts_too(self) -> None:
+        self.click(ON)
+        self.open()
+        inside, before = self.live.segmentId, self.mask()
+        self.live.newSegment("Within")
+        editor = self.logic.GetSegmentEditorNode()
+        editor.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment)
+        editor.SetMaskSegmentID(inside)
+        editor.SetOverwriteMode(editor.OverwriteNone)
+        self.box((2, 2, 2), (18, 28, 26))
+        self.assertGreater(self.voxels(), 0)
+        self.assertFalse((self.mask() & ~before).any())
+        np.testing.assert_array_equal(self.mask(inside), before)
+
+
+class RegionTest(LiveTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        voxels = np.random.default_rng(0).normal(0, 5, (60, 64, 64)).astype(np.float32)
+        voxels[4:56, 4:60, 4:60] += 100  # larger than the first look of a model that looks at 16 voxels
+        self.volume = self.addVolume("large", voxels, np.diag([1.0, 1.0, 1.0, 1.0]))
+        self.live.setVolume(self.volume)
+
+    def test_a_segment_at_the_border_of_its_region_can_grow(self) -> None:
+        with mock.patch("FoundationSegLib.scene.prediction.touches_face", return_value=True):
+            self.click((30, 32, 32))
+        self.assertTrue(self.live.state.reachesFace)
+        before = self.voxels()
+        self.live.grow()
+        self.settle()
+        self.ready()
+        self.assertGreaterEqual(self.voxels(), before)
+        self.assertEqual([type(p).__name__ for p in self.rounds()[-1]], ["MaskPrompt", "Point"])
+        self.assertFalse(self.live.state.reachesFace)
+        self.live.undo()
+        self.settle()
+        self.assertEqual((self.voxels(), len(self.rounds())), (before, 1))
 
 
 class ReplayTest(LiveTestCase):
