@@ -127,6 +127,20 @@ class PromptToolsTest(LiveTestCase):
         self.press("P")
         self.assertIsNone(self.tools.tool)
 
+    def test_icons_suit_a_dark_panel(self) -> None:
+        def ink() -> int:
+            """Lightness of the lightest opaque pixel of the lasso's icon, which is all outline."""
+            image = self.tools.ui.lassoButton.icon.pixmap(24, 24).toImage()
+            pixels = [image.pixelColor(x, y) for x in range(image.width()) for y in range(image.height())]
+            return max(pixel.lightness() for pixel in pixels if pixel.alpha() == 255)
+
+        self.assertLess(ink(), 160)
+        self.panel.setPalette(self.qt.QPalette(self.qt.QColor("#303030")))
+        self.tools.exit()
+        self.tools.enter()
+        self.assertGreater(ink(), 200)
+        self.show("prompt-tools-dark")
+
     def test_tools_follow_layout_segment_and_scene(self) -> None:
         from FoundationSegLib.panel.prompt_tools import PromptTools
         from headless_slicer.views import SliceView
