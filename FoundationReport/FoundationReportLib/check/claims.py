@@ -59,6 +59,7 @@ class Claim:
     enlarged_node: bool = False
     target: bool = False
     inherited: bool = False
+    prior_open: bool = False
     located: bool = False
     uptake: bool = False
     sites: list[Site] = field(default_factory=list)
@@ -257,6 +258,7 @@ class _Builder:
         self.ordered: tuple[str, ...] = ()
         self.respective = False
         self.except_ = False
+        self.open_prior = False
 
     # --- chunk by chunk ---
 
@@ -334,6 +336,7 @@ class _Builder:
             self._counted(bag, state, value, row, n)
         elif kind == "SELECT":
             bag.select = bag.select or value
+            bag.uptake |= "avid" in mention.text.lower() or "hypermetabolic" in mention.text.lower()
         elif kind == "CHANGE":
             self._change(bag, state, value, mention, row, n)
         elif kind == "FACTOR":
@@ -388,6 +391,7 @@ class _Builder:
             if before is not None and before.kind == "MEASURE" and not any(m.kind == "MEASURE" for m in row[n + 1 :]):
                 bag.values[-1] = replace(bag.values[-1], prior=True)
             state.prior = True
+            bag.prior_open = following is None
         elif kind == "NOW":
             state.prior = False
         elif kind == "COMPARE":
@@ -436,6 +440,7 @@ class _Builder:
         state.than, bag.than = False, None
         bag.changes.append(bag.compared)
         bag.compared = ""
+        bag.prior_open = True
         return True
 
     def _finding(self, bag: Claim, state: _State, mention: Mention) -> None:
@@ -453,6 +458,8 @@ class _Builder:
         bag.enlarged_node |= word.enlarged
         bag.uptake |= word.uptake
         for place in word.makes:
+            if place not in _LININGS and any(self.lex.disjoint(n, place) for s in state.sites for n in s[0]):
+                continue  # "fatty infiltration of the pancreas": what is said outweighs what the word implies
             state.sites = [s for s in state.sites if not any(self.lex.disjoint(n, place) for n in s[0])]
             state.sites.append(((place,), "", mention.start))
             state.made.append(place)
@@ -463,7 +470,10 @@ class _Builder:
         nodes, side = value
         several = isinstance(nodes, tuple)
         if not several and any(self.lex.disjoint(nodes, n) for n in state.made):
-            return
+            if any(n in _LININGS for n in state.made):
+                return  # an effusion "in the lung" is in the pleura
+            state.sites = [s for s in state.sites if not set(s[0]) & set(state.made)]
+            state.made = []
         if several and len(nodes) > 1:
             state.alternatives = [(n,) for n in nodes]
         else:
@@ -595,6 +605,9 @@ class _Builder:
 
     def _join(self, bag: Claim, link: str) -> None:
         last = self.group[-1] if self.group else None
+        if self.open_prior and "(" in link and bag.values and not bag.finding and not bag.sites:
+            bag.values = [replace(v, prior=True) for v in bag.values]
+        self.open_prior = bag.prior_open
         if last is None:
             self._start(bag)
             return
@@ -839,6 +852,7 @@ _COMPARED = {
 }  # fmt: skip
 
 
+_LININGS = {"pleura", "pericardium", "peritoneum", "pulmonary artery", "mediastinum"}
 _VERBS = {"is", "are", "was", "were", "lies", "lie", "located", "situated", "centered", "lying"}
 
 
@@ -881,7 +895,7 @@ def _complete(claim: Claim) -> None:
     known = [v for v in claim.values if v.measure.dimension is not None or v.quantity]
     for n, value in enumerate(claim.values):
         if value.prior and value.quantity == "" and value.measure.dimension is None and known:
-            model = known[0]
+            model = next((v for v in reversed(claim.values[:n]) if v in known), known[0])
             factor = model.measure.factor
             measure = replace(value.measure, values=tuple(v * factor for v in value.measure.values), dimension=model.measure.dimension)
             claim.values[n] = replace(value, measure=measure, quantity=model.quantity)

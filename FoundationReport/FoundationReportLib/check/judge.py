@@ -171,7 +171,8 @@ def _finding(world: World, claim: Claim, context: list[Thing]) -> Judged:
         if judged.outcome.verdict is not Verdict.UNVERIFIABLE:
             return judged
     if claim.finding == "enlargement":
-        return Judged(worst([check_size(world, replace(claim, size="normal" if claim.negated else "enlarged"), s) for s in _sites(claim)]))
+        sized = replace(claim, finding="", size="normal" if claim.negated else "enlarged", negated=False)
+        return _organ(world, sized)
     if claim.negated:
         outcome = worst([_no_finding(world, claim, site) for site in _sites(claim)])
         if claim.unknown and not claim.sites and outcome.verdict is Verdict.CONTRADICTED:
@@ -188,6 +189,13 @@ def _finding(world: World, claim: Claim, context: list[Thing]) -> Judged:
             return Judged(_best(world, claim, fitting), fitting)
     if claim.select in ("largest", "smallest", "second"):
         claim.sites = [replace(s, side="") if s.side == "both" else s for s in claim.sites]
+    if claim.plural and len(_sites(claim)) > 1 and any(v.cmp or v.measure.to is not None for v in claim.values):
+        # "Nodules in both lungs, up to 14 mm": there on each side; the number is of all of them.
+        bare = replace(claim, values=[])
+        parts = [_finding_at(world, bare, site) for site in _sites(claim)]
+        things = [t for p in parts for t in p.things]
+        outcomes = [p.outcome for p in parts] + ([_of_all(world, replace(claim, changes=[]), things)] if things else [])
+        return Judged(worst(outcomes), things)
     parts = [_finding_at(world, claim, site) for site in _sites(claim)]
     if claim.count is not None and claim.count.n > 1 and len(parts) > 1:
         things = [t for p in parts for t in p.things]

@@ -120,7 +120,7 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
         r"(?:contrast|gadolinium)(?:\s+(?:medium|agent|material|media|dye))?(?:\s+(?:administration|injection|application))?\b", re.I)),
     ("WITHOUT", re.compile(
         r"\b(?:without|no|lack\s+of|absence\s+of)\s+(?:the\s+)?(?:(?:administration|injection|use|application)\s+of\s+)?(?:(?:intravenous|i\.?v\.?|iodinated)\s+)*"
-        r"(?:contrast|gadolinium)(?:\s+(?:medium|agent|material|media|dye))?(?:\s+(?:administration|injection|enhancement(?=\s*(?:$|[.,;]\s*(?:$|slice|ct)))))?\b(?!\s*(?:enhanc|uptake))", re.I)),
+        r"(?:contrast|gadolinium)(?:\s+(?:medium|agent|material|media|dye))?(?!-)(?:\s+(?:administration|injection|enhancement(?=\s*(?:$|[.,;]\s*(?:$|slice|ct)))))?\b(?!\s*(?:enhanc|uptake))", re.I)),
     ("STRENGTH", re.compile(r"\b(?P<value>[137](?:[.,]\d)?)\s*T(?:esla)?\b")),
     ("SUB", re.compile(r"\bsub-?(?P<unit>cm|centimet(?:er|re)(?:s)?|centimetric)\b", re.I)),
     ("CENTI", re.compile(r"\b(?<!sub)(?:centimetric|a centimet(?:er|re))\b", re.I)),
@@ -353,6 +353,10 @@ def _words(text: str, taken: list[tuple[int, int]], lex: Lexicon, names: Mapping
     for run in runs:
         n = 0
         while n < len(run):
+            if run[n].text.lower() == "free" and text[run[n].start - 1 : run[n].start] == "-":
+                out.append(Mention("NEGAFTER", None, run[n].start, run[n].end, "free"))  # "stone-free"
+                n += 1
+                continue
             mention, used = _match(run, n, lex, names)
             if mention is not None:
                 out.append(mention)

@@ -417,7 +417,7 @@ def _categories_as_things(world: World) -> None:
             if any(m.kind == "NEG" for m in mentions) and concepts:
                 world.searches.append(Search(fact, organ, concepts[0], 0))
             elif concepts:
-                world.things.append(Thing(organ.subject, (concepts[0],), organ.nodes, organ.side, (fact,), True, severity))
+                world.things.append(Thing(organ.subject, (concepts[0],), organ.nodes, organ.side, (fact, *(f for f in organ.facts if f is not fact)), True, severity))
 
 
 def _names(world: World) -> None:
