@@ -129,11 +129,12 @@ class Language:
                 side = Side.NONE
             return self._declined(entry, side, case)
         part = self.data["regions"].get(region)
+        own = Side(part["side"]) if part is not None and "side" in part else None  # "left ventricle"
         if part is not None and organ in part.get("alone", ()):
-            return self._declined(part, side, case)
+            return self._declined(part, side if own is None else own, case)
         whole = self._declined(entry, side if _paired(organ) else Side.NONE, "of")
         if part is not None:
-            return f"{self._declined(part, Side.NONE, case)} {whole}"
+            return f"{self._declined(part, own or Side.NONE, case)} {whole}"
         if match := re.fullmatch(r"segment (.+)", region):
             region = self.data["words"]["segment"].format(name=match[1])
             named: str = self.data["named"][case].format(region=region, of=whole)
@@ -144,7 +145,9 @@ class Language:
 
     def is_plural(self, organ: str, side: Side, region: str = "") -> bool:
         """Whether a verb after `organ(...)` stands in the plural: both of a pair, or a word like "ribs"."""
-        return side == Side.BOTH or (not region and bool(self.data["organs"].get(organ, {}).get("plural")))
+        entry = self.data["organs"].get(organ, {})
+        both = side == Side.BOTH and _paired(organ) and not entry.get("uncounted")
+        return not region and (both or bool(entry.get("plural")))
 
     def place(self, subject: Subject) -> str:
         """Where a finding is ("in the right upper lobe"); empty where it is not known, or its own words say it."""

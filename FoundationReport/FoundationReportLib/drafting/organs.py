@@ -81,7 +81,20 @@ def write_other(pen: Pen) -> None:
         silent += [s for s in _silent(pen, own, findings) if _coverage(pen, s) != "outside_view"]
         pen.written |= {subject.id for subject in own}
     write_findings(pen, list(pen.subjects([Kind.LESION, Kind.NODE])))
+    write_segments(pen)
+    for fact in pen.facts.facts:
+        if fact.quantity == "presence" and fact.value == "searched_not_found":
+            _write_absence(pen, [fact])
+    if silent:
+        label = pen.language.data["join"]["comma"].join(_labels(pen, silent))
+        pen.ask(label, [pen.coverage(subject) for subject in silent])
+
+
+def write_segments(pen: Pen) -> None:
+    """Segments of which nobody knows what they are, by the names that the user gave them."""
     for subject in list(pen.subjects([Kind.OTHER, Kind.ORGAN])):
+        if subject.organ and subject.kind == Kind.ORGAN:
+            continue
         details = pen.details(subject, _EVERYTHING)
         pen.written.add(subject.id)
         if subject.finding:
@@ -89,12 +102,6 @@ def write_other(pen: Pen) -> None:
         elif details:
             text = pen.language.joined([pen.language.detail(fact) for fact in details])
             pen.say(pen.language.sentence("segment", name=subject.name, details=text), details)
-    for fact in pen.facts.facts:
-        if fact.quantity == "presence" and fact.value == "searched_not_found":
-            _write_absence(pen, [fact])
-    if silent:
-        label = pen.language.data["join"]["comma"].join(_labels(pen, silent))
-        pen.ask(label, [pen.coverage(subject) for subject in silent])
 
 
 def _write_one(

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sentences that follow word for word from facts and context, for the cross-check.
 
-Two kinds of sentences are no claims about the image that a reader of English could check: what the referrer says, and
-the suggested categories with their advice ("CT at 6 to 12 months"). Of these the check asks whether they are, to the
+Three kinds of sentences are no claims about the body that a reader of English could check: what the referrer says, the
+suggested categories with their advice ("CT at 6 to 12 months"), and segments that have nothing but a name. Of these the check asks whether they are, to the
 letter, what the draft writes from a report's own facts. In other languages than English that holds for every sentence.
 Any word changed by a person leaves this list.
 """
@@ -16,6 +16,7 @@ from ..templates import load_template
 from ..wording import language, languages
 from .impression import write_categories
 from .opening import write_history
+from .organs import write_segments
 from .pen import Pen
 
 _REFERRER = "It is what the referrer says; the image was not asked."
@@ -33,6 +34,10 @@ def stated(report: Report) -> dict[str, Judgement]:
     pen = _pen(report)
     write_history(pen, report.context)
     found |= _judgements(pen, _REFERRER)
+    pen = _pen(report)
+    pen.written |= {subject.id for subject in report.facts.subjects if subject.finding or subject.organ}
+    write_segments(pen)
+    found |= _judgements(pen, _WORDS)
     pen = _pen(report)
     write_categories(pen, list(rules()))
     return found | _judgements(pen, _CATEGORY)

@@ -207,6 +207,7 @@ def test_volumes_are_rounded_as_they_can_be_read(volume: float, text: str) -> No
         ),
         (Subject("s", "s", Kind.LESION, "pancreas", Side.NONE, "cyst", "head"), "in the head of the pancreas"),
         (Subject("s", "s", Kind.LESION, "brain", Side.RIGHT, "cyst", "frontal lobe"), "in the right frontal lobe"),
+        (Subject("s", "s", Kind.LESION, "heart", Side.NONE, "cyst", "left ventricle"), "in the left ventricle"),
         (Subject("s", "s", Kind.LESION, "vertebra", Side.NONE, "cyst", "L2"), "in the L2 vertebra"),
         (Subject("s", "s", Kind.LESION, "adrenal gland", Side.RIGHT, "cyst"), "in the right adrenal gland"),
         (Subject("s", "s", Kind.LESION, "axilla", Side.RIGHT, "cyst"), "in the right axilla"),
