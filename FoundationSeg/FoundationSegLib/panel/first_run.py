@@ -365,9 +365,9 @@ class FirstRun:
         ui.installButton.enabled = True
         ui.laterButton.text = _("Close") if state is State.INSTALLED else _("Not now")
         ui.laterButton.visible = state is not State.RUNNING
-        ui.logButton.visible = state in (State.RUNNING, State.FAILED) and bool(ui.logView.plainText)
-        if not ui.logButton.visible:
-            ui.logButton.checked = False
+        logged = state in (State.RUNNING, State.FAILED) and bool(ui.logView.plainText)
+        ui.logButton.visible = logged
+        ui.logButton.checked = ui.logButton.checked and logged
         ui.logView.visible = ui.logButton.checked
 
 
