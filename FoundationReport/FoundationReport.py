@@ -79,6 +79,10 @@ class FoundationReportWidget(ScriptedLoadableModuleWidget):
             except FoundationReportError as error:
                 self._showStatus(str(error), isError=True)
                 return
+            except ModuleNotFoundError as error:
+                text = _("The Python package {name} is missing; install it with slicer.util.pip_install({name!r}).")
+                self._showStatus(text.format(name=error.name), isError=True)
+                return
             except Exception:
                 logging.exception("FoundationReport could not draft a report")
                 self._showStatus(_("Something went wrong here; the application log has the details."), isError=True)

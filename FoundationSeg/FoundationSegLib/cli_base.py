@@ -74,6 +74,11 @@ def run(
         return 1
     except MemoryError as error:
         return _failed(error, "There is not enough memory; crop or resample the volume first.", arguments, 1)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("Foundation"):
+            return _failed(error, f"This installation is damaged ({error}); install it again.", arguments, 1)
+        sentence = f"The Python package {error.name} is missing; install it with python -m pip install {error.name}."
+        return _failed(error, sentence, arguments, 1)
     except Exception as error:
         hint = f"set {_TRACEBACK}=1 to see where, and report it"
         sentence = f"This is a fault of the program ({type(error).__name__}: {error}); {hint}."
