@@ -13,6 +13,7 @@ from FoundationSegLib.terminal import Terminal
 
 from . import commands_draft, commands_suggest
 from .case_files import REPORT
+from .cli_models import add_models
 from .commands_draft import DraftJob, EngineJob, Reading, Study
 
 Command = Callable[[str, str, str | None], argparse.ArgumentParser]
@@ -87,8 +88,7 @@ def add_narrate(command: Command) -> None:
             parsed.case, _study(parsed), _reading(parsed), _engine(parsed), Terminal(parsed.accept_licence)
         )
     )
-    models = command("models", "list the models that can be asked", None)
-    models.set_defaults(run=lambda parsed: commands_draft.list_models())
+    add_models(command)
 
 
 def add_suggest(command: Command) -> None:

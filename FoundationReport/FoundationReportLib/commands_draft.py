@@ -145,16 +145,6 @@ def narrate(folder: Path, study: Study, reading: Reading, job: EngineJob, listen
         return Result(report_data("narrate", case.report, case.head), report_text(case.report))
 
 
-def list_models() -> Result:
-    """The models that can be asked, the default first."""
-    from .engines import engine_cards
-
-    cards = [card for card in engine_cards() if card.family == "hf-chat"]
-    lines = [f"{card.name:<20} {card.licence:<28} {card.title}" for card in cards]
-    data = [{"name": card.name, "title": card.title, "licence": card.licence} for card in cards]
-    return Result({"command": "models", "models": data}, "\n".join(lines))
-
-
 def list_templates() -> Result:
     """The shipped templates."""
     from .templates import load_template, template_names, words

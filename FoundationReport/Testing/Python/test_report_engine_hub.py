@@ -200,3 +200,32 @@ def test_shipped_cards_keep_to_their_schema_and_leave_the_segmentation_models_al
     assert not {card.name for card in cards} & {card.name for card in model_cards()}
     with pytest.raises(EngineError, match="writes no text"):
         load_engine("rad-dino")
+
+
+# --- The command -----------------------------------------------------------------------------------------------------
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    from FoundationReportLib.cli import main
+
+    status = main(arguments)
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err
+
+
+def test_the_command_lists_downloads_verifies_and_removes(case: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "to be downloaded" in run(capsys, "models")[1]
+    status, _, complaint = run(capsys, "models", "download", "tiny")
+    assert status == 1 and "was not accepted" in complaint and "Traceback" not in complaint
+    status, out, _ = run(capsys, "models", "download", "tiny", "--accept-licence", "--json")
+    assert status == 0 and json.loads(out)["commit"] == COMMIT
+    assert f"commit {COMMIT}" in run(capsys, "models", "show", "tiny")[1]
+    assert run(capsys, "models", "verify")[:2] == (0, run(capsys, "models", "verify", "tiny")[1])
+    file = Path(json.loads(out)["path"]) / "config.json"
+    original = file.read_bytes()
+    file.resolve().write_bytes(original.replace(b"gemma3", b"gemma4", 1))
+    status, out, _ = run(capsys, "models", "verify")
+    assert status == 1 and "wrong checksum" in out
+    assert "freed" in run(capsys, "models", "remove", "tiny")[1]
+    assert run(capsys, "models", "verify")[1].startswith("No model was downloaded")
+    assert run(capsys, "models", "show", "gpt")[0] == 1
