@@ -227,9 +227,9 @@ class PromptTools(VTKObservationMixin):
     def _show(self) -> None:
         positive = self._live.positive
         for tool in KEYS:
-            self._button(tool).checked = tool == self._tool
-        self.ui.positiveButton.checked = positive
-        self.ui.negativeButton.checked = not positive
+            _mark(self._button(tool), tool == self._tool)
+        _mark(self.ui.positiveButton, positive)
+        _mark(self.ui.negativeButton, not positive)
         self.ui.hintLabel.setStyleSheet("")
         self.ui.hintLabel.text = self._hint(positive)
         self._showCursor()
@@ -284,3 +284,11 @@ class PromptTools(VTKObservationMixin):
     def _showIcons(self) -> None:
         for name in (*KEYS, "positive", "negative"):
             self._button(name).setIcon(promptIcon(name, self.widget))
+
+
+def _mark(button: Any, chosen: bool) -> None:
+    """Show at a glance what is chosen: in dark styles a pressed button hardly differs from another."""
+    button.checked = chosen
+    font = button.font
+    font.setBold(chosen)
+    button.font = font

@@ -135,7 +135,9 @@ class PromptToolsTest(LiveTestCase):
             return max(pixel.lightness() for pixel in pixels if pixel.alpha() == 255)
 
         self.assertLess(ink(), 160)
-        self.panel.setPalette(self.qt.QPalette(self.qt.QColor("#303030")))
+        self.addCleanup(self.qt.QApplication.setPalette, self.qt.QApplication.palette())
+        self.qt.QApplication.setPalette(self.qt.QPalette(self.qt.QColor("#303030")))
+        slicer.app.processEvents()
         self.tools.exit()
         self.tools.enter()
         self.assertGreater(ink(), 200)
