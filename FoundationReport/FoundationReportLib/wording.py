@@ -23,6 +23,14 @@ from .measure.subjects import VERTEBRA, anatomy
 from .model import Fact, Kind, Side, Subject
 
 LANGUAGE_SCHEMA = "foundation-report/language/1"
+_WITHOUT_SIZE = {
+    "sized": "one",
+    "sized_new": "one_new",
+    "the_sized": "the_one",
+    "of_sized": "of_one",
+    "bare": "bare_one",
+    "new": "new_bare_one",
+}
 _WHOLE_ML = 20  # from here on a tenth of a mL says nothing
 _CASES = ("the", "of", "in", "from", "at", "label")
 
@@ -139,7 +147,9 @@ class Language:
             region = self.data["words"]["segment"].format(name=match[1])
             named: str = self.data["named"][case].format(region=region, of=whole)
             return named
-        if organ in region:  # "rib 7"
+        if rib := re.fullmatch(r"rib (1[0-2]|[1-9])", region):
+            return self._declined(self._named_noun("rib", self.data["ordinals"][int(rib[1]) - 1]), side, case)
+        if organ in region:
             return self._declined(self._named_noun("unknown", region), side, case)
         return f"{self._declined(self._named_noun('unknown', region), Side.NONE, case)} {whole}"
 
@@ -166,7 +176,12 @@ class Language:
     # --- findings ---
 
     def finding(self, subject: Subject, form: str, size: str = "", count: int = 0) -> str:
-        """A finding in a form: "one", "sized", "bare", "the_sized", "the_one", "many", "measured", "no", "single"."""
+        """A finding in a form of the declension ("sized", "the_sized", "bare", ...).
+
+        Without a size the form that has none is taken: nothing may be called large that nobody measured.
+        """
+        if not size:
+            form = _WITHOUT_SIZE.get(form, form)
         return self._finding_form(self._finding(subject), form, size, self._adjective(subject), count)
 
     def finding_named(self, finding: str, form: str, count: int = 0) -> str:

@@ -121,7 +121,7 @@ def _write_category(pen: Pen, each: Rule, fact: Fact) -> None:
     if subject.kind in (Kind.LESION, Kind.NODE):
         the, facts = named(pen, subject)
         size, _ = size_of(pen, subject)
-        of = words.finding(subject, "of_sized" if size else "of_one", size) + f" {words.place(subject)}"
+        of = words.finding(subject, "of_sized", size) + f" {words.place(subject)}"
     elif subject.organ:
         the = words.organ(subject.organ, subject.side, "the", subject.region)
         of = words.organ(subject.organ, subject.side, "of", subject.region)

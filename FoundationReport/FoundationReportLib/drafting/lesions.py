@@ -57,7 +57,7 @@ def size_of(pen: Pen, subject: Subject) -> tuple[str, list[Fact]]:
 def named(pen: Pen, subject: Subject) -> tuple[str, list[Fact]]:
     """A finding as it is spoken of again: "the 24 x 18 mm nodule in the right upper lobe"."""
     size, facts = size_of(pen, subject)
-    name = pen.language.finding(subject, "the_sized" if size else "the_one", size)
+    name = pen.language.finding(subject, "the_sized", size)
     place = pen.language.place(subject)
     return f"{name} {place}".strip(), facts
 
@@ -71,7 +71,7 @@ def _write_finding(pen: Pen, subject: Subject, quantities: Sequence[str]) -> Non
         measured = pen.details(subject, dict.fromkeys(["max_diameter_3d", *quantities, "volume"])) or measured
     trend = pen.text(subject, "trend")
     is_new = trend is not None and trend.value == "new"
-    name = words.finding(subject, ("sized" if size else "one") + ("_new" if is_new else ""), size)
+    name = words.finding(subject, "sized_new" if is_new else "sized", size)
     place = words.place(subject)
     level = pen.text(subject, "level") if "level" in quantities else None
     if level is not None:

@@ -55,7 +55,7 @@ def write_nodes(pen: Pen, item: Mapping[str, Any]) -> None:
         for fact in pen.facts.facts
         if fact.quantity == "presence" and fact.value == "searched_not_found" and "node" in fact.of
     ]
-    write_findings(pen, nodes, ())
+    write_findings(pen, nodes, ("suv_max",))
     for fact in absent:
         _write_absence(pen, [fact])
     mentioned = any(subject.kind == Kind.NODE for subject in pen.facts.subjects)

@@ -2,9 +2,9 @@
 """Sentences that follow word for word from facts and context, for the cross-check.
 
 Three kinds of sentences are no claims about the body that a reader of English could check: what the referrer says, the
-suggested categories with their advice ("CT at 6 to 12 months"), and segments that have nothing but a name. Of these the check asks whether they are, to the
-letter, what the draft writes from a report's own facts. In other languages than English that holds for every sentence.
-Any word changed by a person leaves this list.
+suggested categories with their advice ("CT at 6 to 12 months"), and segments that have nothing but a name. Of these the
+check asks whether they are, to the letter, what the draft writes from a report's own facts. In other languages than
+English that holds for every sentence. Any word changed by a person leaves this list.
 """
 
 from __future__ import annotations

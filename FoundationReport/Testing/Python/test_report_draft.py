@@ -207,6 +207,7 @@ def test_volumes_are_rounded_as_they_can_be_read(volume: float, text: str) -> No
         ),
         (Subject("s", "s", Kind.LESION, "pancreas", Side.NONE, "cyst", "head"), "in the head of the pancreas"),
         (Subject("s", "s", Kind.LESION, "brain", Side.RIGHT, "cyst", "frontal lobe"), "in the right frontal lobe"),
+        (Subject("s", "s", Kind.LESION, "rib", Side.LEFT, "cyst", "rib 7"), "in the left 7th rib"),
         (Subject("s", "s", Kind.LESION, "heart", Side.NONE, "cyst", "left ventricle"), "in the left ventricle"),
         (Subject("s", "s", Kind.LESION, "vertebra", Side.NONE, "cyst", "L2"), "in the L2 vertebra"),
         (Subject("s", "s", Kind.LESION, "adrenal gland", Side.RIGHT, "cyst"), "in the right adrenal gland"),
@@ -245,6 +246,21 @@ def test_findings_come_largest_first_and_what_is_gone_last() -> None:
         next(i for i, line in enumerate(lines) if text in line) for text in ("9 x 8 mm", "5 x 4 mm", "has resolved")
     ]
     assert order == sorted(order)
+
+
+@pytest.mark.parametrize("code", ["en", "de"])
+def test_nothing_is_called_large_that_was_not_measured(code: str) -> None:
+    effusion = Subject("e", "e", Kind.OTHER, "pleura", Side.LEFT, "pleural effusion")
+    new = replace(effusion, id="n", finding="nodule", kind=Kind.LESION, organ="lung")
+    facts = study(effusion, new, f("e", "presence", "present"), f("n", "presence", "present"), f("n", "trend", "new"))
+    report = draft(facts, "ct-chest", language_code=code)
+    impression = texts(report, "impression")
+    expected = {
+        "en": ["Pleural effusion on the left.", "New nodule in the left lung."],
+        "de": ["Pleuraerguss links.", "Neuer Rundherd in der linken Lunge."],
+    }
+    assert set(expected[code]) <= set(impression)
+    assert not any(re.search("groß|large", s.text.lower()) for s in report.statements if not s.placeholder)
 
 
 # --- What it never says ----------------------------------------------------------------------------------------------
