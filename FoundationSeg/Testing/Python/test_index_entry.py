@@ -66,7 +66,10 @@ def test_icons_are_128_pixels_and_screenshots_are_there() -> None:
     for icon in icons:
         assert struct.unpack(">II", icon.read_bytes()[16:24]) == (128, 128), icon
     assert metadata("ICONURL").endswith(icons[0].relative_to(ROOT).as_posix())
-    assert list((ROOT / "Resources" / "Screenshots").glob("*.png"))
+    screenshots = metadata("SCREENSHOTURLS").split()
+    assert screenshots
+    for address in screenshots:  # relative, or raw addresses of the same files once there is a repository on the web
+        assert (ROOT / ("Resources" + address.partition("Resources")[2])).is_file(), address
     assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")[:400]
 
 
