@@ -153,7 +153,7 @@ def chunks(mentions: list[Mention]) -> list[Chunk]:
                 out[-1].link = link if out[-1].link in ("", ",") else f"{out[-1].link} {link}"
             continue
         if mention.kind == "NEG" and any(m.kind not in ("NEUTRAL", "DET", "SKIP", "PRONOUN") for m in out[-1].mentions):
-            out.append(Chunk("neg"))
+            out.append(Chunk("nor" if mention.text.lower() == "nor" else "neg"))
         out[-1].mentions.append(mention)
     return [c for c in out if c.mentions]
 
@@ -175,7 +175,9 @@ def understand(mentions: list[Mention], lex: Lexicon) -> Reading:
     _study_level(mentions, reading)
     builder = _Builder(lex, reading)
     builder.respective = any(m.kind == "RESPECTIVELY" for m in mentions)
-    for chunk in chunks(mentions):
+    row = chunks(mentions)
+    for n, chunk in enumerate(row):
+        builder.next_link = row[n + 1].link if n + 1 < len(row) else ""
         builder.take(chunk)
     reading.claims = [c for c in builder.finish() if not _void(c)]
     return reading
@@ -259,6 +261,7 @@ class _Builder:
         self.respective = False
         self.except_ = False
         self.open_prior = False
+        self.next_link = ""
 
     # --- chunk by chunk ---
 
@@ -398,6 +401,7 @@ class _Builder:
             if self._than_before(bag, state):
                 return
             state.prior = "interval" not in mention.text.lower()
+            bag.prior_open = following is None and "interval" not in mention.text.lower()
         elif kind == "BY":
             state.by = True
         elif kind == "FROM":
@@ -524,6 +528,10 @@ class _Builder:
             return
         if value == "smaller" and mention.text.lower() in ("lower", "less") and state.quantity:
             bag.compared = value
+        head = next((m.kind for m in row[n + 1 :] if m.kind not in ("NEUTRAL", "DET", "SKIP", "MEASURE", "COUNT")), "")
+        if mention.text.lower() in ("smaller", "larger", "bigger") and head == "FIND":
+            bag.select = bag.select or "other"  # "a second, smaller nodule"
+            return
         if state.take_not():
             value = {"larger": "not larger", "smaller": "not smaller", "stable": "not stable", "new": "not new", "resolved": "not resolved"}[value]
         bag.changes.append(value)
@@ -646,8 +654,10 @@ class _Builder:
     def _merge(self, bag: Claim, last: Claim, link: str) -> None:
         sites = list(last.sites)
         if bag.sites:
-            apart = all(self.lex.disjoint(a, b) for s in sites for a in s.nodes for b in bag.sites[0].nodes)
-            if sites and link in ("and", ",", "or", "/", ", and", ", or", "nor", "and or") and (not bag.finding or (last.negated and apart)):
+            apart = all(self.lex.disjoint(a, b) for s in sites for a in s.nodes for b in bag.sites[0].nodes) or any(
+                s.side and b.side and s.side != b.side for s in sites for b in bag.sites
+            )
+            if sites and link in ("and", ",", "or", "/", ", and", ", or", "nor", "and or") and (not bag.finding or apart):
                 sites += bag.sites
             else:
                 sites = [self._refined(s, b) for s in (sites or [Site()]) for b in bag.sites]
@@ -681,6 +691,10 @@ class _Builder:
             last.sites += bag.sites
             bag.sites = []
             self._attributes(replace(bag, sites=[]), last, link)
+            return
+        whole = all(s.nodes for s in bag.sites)
+        if whole and not bag.predicated and (last.predicated or last.negated) and self.next_link in ("neg", "nor", "with", ":") and not bag.negated:
+            self._start(bag)  # "left ovary with a cyst, right ovary without": another place begins
             return
         plain = not bag.predicated and not bag.count and not bag.select and not bag.negated
         if plain and last.values and "(" in link and (last.inherited or (self._refines(bag, last) and not last.finding)):
@@ -770,6 +784,9 @@ class _Builder:
 
     def _inherit(self, bag: Claim, last: Claim) -> Claim:
         source = last
+        if bag.normal and bag.sites and not bag.finding and not bag.negated:
+            bag.sites = [self._in_context(s, replace(source, finding="")) for s in bag.sites]
+            return bag
         if not bag.finding and not bag.names:
             bag.finding = source.finding
             bag.enlarged_node = source.enlarged_node

@@ -42,6 +42,13 @@ def _judge(world: World, claim: Claim, context: list[Thing]) -> Judged:
     if claim.names:
         things = [t for t in (world.by_id(i) for i in claim.names) if t is not None]
         return _named_things(world, claim, things)
+    if not claim.finding and context and claim.select and (claim.sites or claim.predicated):
+        # "The larger one lies in the left lobe": one of those that were spoken of.
+        claim = replace(claim, finding=context[0].findings[0] if context[0].findings else "lesion")
+        pool = [t for t in context if t.findings]
+        if claim.select in ("largest", "smallest") and len(pool) > 1:
+            chosen = sorted(pool, key=lambda t: _size_of(t, claim), reverse=claim.select == "largest")[0]
+            return _named_things(world, claim, [chosen])
     if claim.finding:
         return _finding(world, claim, context)
     if claim.sites:
@@ -74,7 +81,7 @@ def _named_things(world: World, claim: Claim, things: list[Thing]) -> Judged:
 
 def _headless(world: World, claim: Claim, context: list[Thing]) -> Judged:
     """No thing is named: what was spoken of before, or the study as a whole."""
-    if context and (claim.values or claim.density or claim.avid or claim.changes or claim.size):
+    if context and claim.predicated:
         if claim.changes and claim.study and not claim.values:
             return Judged(_whole_study_change(world, claim))
         return Judged(_best(world, claim, context), context)
@@ -116,17 +123,24 @@ def _whole_study_change(world: World, claim: Claim) -> Outcome:
 # --- which things -----------------------------------------------------------------------------------------------------
 
 
-def _sites(claim: Claim) -> list[Site]:
+def _sites(world: World, claim: Claim) -> list[Site]:
     sites = claim.sites or [Site()]
     out: list[Site] = []
     for site in sites:
         if claim.finding == "fracture" and site.nodes == ("pelvis",):
             site = replace(site, nodes=("pelvic bone",))
-        if site.side == "both":
+        if site.side == "both" and site.nodes and not any(_paired(world, n) for n in site.nodes):
+            out.append(replace(site, side=""))
+        elif site.side == "both":
             out += [replace(site, side="left"), replace(site, side="right")]
         else:
             out.append(site)
     return out
+
+
+def _paired(world: World, node: str) -> bool:
+    place = world.lex.places.get(node)
+    return place is None or place.paired or bool(place.host)
 
 
 def _matching(world: World, claim: Claim, site: Site, least: Match = Match.YES, gone: bool = False) -> list[Thing]:
@@ -170,11 +184,11 @@ def _finding(world: World, claim: Claim, context: list[Thing]) -> Judged:
         judged = _organ(world, sized)
         if judged.outcome.verdict is not Verdict.UNVERIFIABLE:
             return judged
-    if claim.finding == "enlargement":
+    if claim.finding == "organomegaly":
         sized = replace(claim, finding="", size="normal" if claim.negated else "enlarged", negated=False)
         return _organ(world, sized)
     if claim.negated:
-        outcome = worst([_no_finding(world, claim, site) for site in _sites(claim)])
+        outcome = worst([_no_finding(world, claim, site) for site in _sites(world, claim)])
         if claim.unknown and not claim.sites and outcome.verdict is Verdict.CONTRADICTED:
             # Of what exactly it is denied was not understood.
             outcome = replace(outcome, verdict=Verdict.UNVERIFIABLE)
@@ -189,14 +203,14 @@ def _finding(world: World, claim: Claim, context: list[Thing]) -> Judged:
             return Judged(_best(world, claim, fitting), fitting)
     if claim.select in ("largest", "smallest", "second"):
         claim.sites = [replace(s, side="") if s.side == "both" else s for s in claim.sites]
-    if claim.plural and len(_sites(claim)) > 1 and any(v.cmp or v.measure.to is not None for v in claim.values):
+    if claim.plural and len(_sites(world, claim)) > 1 and any(v.cmp or v.measure.to is not None for v in claim.values):
         # "Nodules in both lungs, up to 14 mm": there on each side; the number is of all of them.
         bare = replace(claim, values=[])
-        parts = [_finding_at(world, bare, site) for site in _sites(claim)]
+        parts = [_finding_at(world, bare, site) for site in _sites(world, claim)]
         things = [t for p in parts for t in p.things]
         outcomes = [p.outcome for p in parts] + ([_of_all(world, replace(claim, changes=[]), things)] if things else [])
         return Judged(worst(outcomes), things)
-    parts = [_finding_at(world, claim, site) for site in _sites(claim)]
+    parts = [_finding_at(world, claim, site) for site in _sites(world, claim)]
     if claim.count is not None and claim.count.n > 1 and len(parts) > 1:
         things = [t for p in parts for t in p.things]
         return Judged(worst([_count_total(world, claim, things), *(p.outcome for p in parts if not p.things)]), things)
@@ -205,7 +219,7 @@ def _finding(world: World, claim: Claim, context: list[Thing]) -> Judged:
 
 def _some_of(world: World, claim: Claim) -> Judged:
     """"Two of the three lesions lie in the left lobe": the whole, and how many of it are so."""
-    sites = _sites(claim)
+    sites = _sites(world, claim)
     organs = Site(tuple(dict.fromkeys(n for s in sites for n in _organ_nodes(world, s))))
     pool = _matching(world, claim, organs) or _matching(world, claim, Site())
     bare = replace(claim, partitive=None, count=None, plural=False)
@@ -628,7 +642,7 @@ def _no_new(world: World, claim: Claim, site: Site, absent: tuple[Fact, ...] | N
 def _organ(world: World, claim: Claim) -> Judged:
     outcomes: list[Outcome] = []
     things: list[Thing] = []
-    for site in _sites(claim):
+    for site in _sites(world, claim):
         judged = _organ_at(world, claim, site)
         outcomes.append(judged.outcome)
         things += judged.things

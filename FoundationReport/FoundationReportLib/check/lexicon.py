@@ -8,6 +8,7 @@ several readings (`Entry`); which one is meant is decided where it stands (`read
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -94,6 +95,7 @@ class Lexicon:
     longest: dict[str, int] = field(default_factory=dict)
     irregular: dict[str, str] = field(default_factory=dict)
     physics: Mapping[str, Any] = field(default_factory=dict)
+    rewrite: tuple[tuple[re.Pattern[str], str], ...] = ()
 
     def normal(self, word: str) -> str:
         """A word in the form in which words are compared."""
@@ -189,6 +191,7 @@ def lexicon() -> Lexicon:
     """The one lexicon (read on first use, about 30 ms)."""
     phrases = load_data("phrases")
     lex = Lexicon(irregular=phrases["irregular"], physics=load_data("physics"))
+    lex.rewrite = tuple((re.compile(old, re.IGNORECASE), new) for old, new in phrases["rewrite"])
     _add_places(lex, load_data("anatomy"))
     _add_findings(lex, load_data("findings")["findings"])
     _add_phrases(lex, phrases)

@@ -148,6 +148,8 @@ def _number(text: str) -> tuple[float, int]:
 
 def read(text: str, lex: Lexicon, names: Mapping[tuple[str, ...], list[Entry]] | None = None) -> list[Mention]:
     """The mentions of a sentence in their order. `names`: more phrases than the lexicon has, of these facts."""
+    for pattern, written_out in lex.rewrite:
+        text = pattern.sub(written_out, text)
     fixed = _patterns(text, lex)
     names = names or {}
     fixed += _numbered(text, names, [(m.start, m.end) for m in fixed], lex)

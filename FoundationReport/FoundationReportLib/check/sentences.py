@@ -21,6 +21,9 @@ _SECTION = re.compile(
 )
 
 
+_INLINE = re.compile(r"^(?:\d+[.)]\s*)?([A-Z][A-Za-z ,/&-]{2,40}):\s")
+
+
 @dataclass(frozen=True)
 class Sentence:
     """A sentence as it stands in the text, and the heading under which it stands ("Liver"), if any."""
@@ -48,7 +51,11 @@ def split(text: str) -> list[Sentence]:
             continue
         stripped = _SECTION.sub("", stripped)
         stripped = re.sub(r"^#+\s*", "", stripped)
-        out += [Sentence(part, heading) for part in _sentences(stripped)]
+        inline = ""
+        for part in _sentences(stripped):
+            own = _INLINE.match(part)
+            inline = own[1] if own else inline
+            out.append(Sentence(part, heading if own or not inline else inline))
     return out
 
 

@@ -206,7 +206,12 @@ class World:
                 return sum(s.found for s in found) + len(known), tuple(s.fact for s in found), False
             whole_pair = [s for s in found if s.organ.side in ("", "both")]
             found = whole_pair[:1] or found
-        return sum(s.found for s in found), tuple(s.fact for s in found), all(s.fact.exhaustive for s in found)
+        total = sum(s.found for s in found)
+        if not site.nodes:  # nobody counted everywhere
+            here = [t for t in self.things if t.present and self.finding(finding, t) is Match.YES and self.place(site, t) is Match.YES]
+            if len(here) > total:
+                return len(here), tuple(f for t in here for f in t.facts[:1]), False
+        return total, tuple(s.fact for s in found), all(s.fact.exhaustive for s in found)
 
     def all_counts(self) -> list[Search]:
         loose = []
