@@ -2,10 +2,11 @@
 """Scribbles, lassos and boxes drawn with the mouse on a slice view of any orientation: press, drag, release.
 
 :class:`StrokeTool` listens to the interactors of slice views ahead of Slicer's own handling and takes only what belongs
-to a stroke, so that scrolling, zooming (right button) and panning (Shift or middle button) work between strokes. While
-a stroke is being drawn it is shown by a line in the view alone; the scene changes once, when the button is released.
-A box lies along the slice's own axes, where Slicer's placing with two clicks gives one along R, A and S. No Qt: any
-``vtkRenderWindowInteractor`` with a ``vtkMRMLSliceNode`` will do, and tests send it synthetic events.
+to a stroke, so that scrolling, zooming (right button) and panning (Shift or middle button) work between strokes, and
+the handles of a box can be dragged. While a stroke is being drawn it is shown by a line in the view alone; the scene
+changes once, when the button is released. A box lies along the slice's own axes, where Slicer's placing with two clicks
+gives one along R, A and S. No Qt: any ``vtkRenderWindowInteractor`` with a ``vtkMRMLSliceNode`` will do, and tests send
+it synthetic events.
 """
 
 from __future__ import annotations
@@ -16,13 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import slicer
 from slicer.i18n import tr as _
 
+from .stroke_geometry import Points, rectangle, simplified
 from .stroke_preview import StrokePreview
-
-Points = npt.NDArray[np.float64]
 
 _PRIORITY = 100.0  # Slicer's views observe with priority 0; higher comes first
 _STEP_PX = 2.0  # between the points that are kept of a drag
@@ -178,7 +177,7 @@ class StrokeTool:
 
     def _onPress(self, view: SliceView) -> bool:
         interactor = view.interactor
-        if interactor.GetShiftKey() or interactor.GetControlKey() or interactor.GetAltKey():
+        if interactor.GetShiftKey() or interactor.GetControlKey() or interactor.GetAltKey() or _overBoxHandle():
             return False
         self.abort()
         self._drag = _Drag(view, self._kind or StrokeKind.SCRIBBLE, self._positive)
@@ -244,13 +243,13 @@ class _Drag:
             return last  # on release the stroke ends with the point before
         self._device.append((x, y))
         self._ras.append(ras)
-        self.preview.show(_rectangle(self._device) if self.kind is StrokeKind.BOX else self._device)
+        self.preview.show(rectangle(self._device) if self.kind is StrokeKind.BOX else self._device)
         return True
 
     def outline(self) -> Points:
         """(n, 3) world RAS mm: what was drawn, without points that a pixel of the view cannot tell apart."""
         if self.kind is StrokeKind.BOX:
-            return np.array([deviceToRas(self.view, x, y) for x, y in _rectangle(self._device)[:4]])
+            return np.array([deviceToRas(self.view, x, y) for x, y in rectangle(self._device)[:4]])
         return simplified(np.array(self._ras), self._pixelSize)
 
     def problem(self) -> str:
@@ -267,10 +266,18 @@ class _Drag:
         return "" if encloses else _("Hold the button and draw around the structure; the line closes by itself.")
 
 
-def _rectangle(device: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The rectangle between the first and the last position, closed."""
-    (x0, y0), (x1, y1) = device[0], device[-1]
-    return [(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)]
+def _overBoxHandle() -> bool:
+    """Whether the pointer is over a handle of a box, which a person takes to change it and not to draw another."""
+    for display in slicer.util.getNodesByClass("vtkMRMLMarkupsROIDisplayNode"):
+        handles = (
+            display.ComponentControlPoint,
+            display.ComponentScaleHandle,
+            display.ComponentTranslationHandle,
+            display.ComponentRotationHandle,
+        )
+        if display.GetActiveComponentType() in handles:
+            return True
+    return False
 
 
 def deviceToRas(view: SliceView, x: float, y: float) -> Points:
@@ -279,28 +286,3 @@ def deviceToRas(view: SliceView, x: float, y: float) -> Points:
     slicer.vtkMRMLAbstractSliceViewDisplayableManager.ConvertDeviceToXYZ(view.interactor, view.sliceNode, x, y, xyz)
     ras = view.sliceNode.GetXYToRAS().MultiplyPoint((*xyz, 1.0))
     return np.array(ras[:3])
-
-
-def simplified(points: Points, tolerance: float) -> Points:
-    """The points, (n, 3), without those that a line through the others passes within `tolerance` (their unit).
-
-    Douglas and Peucker, Cartographica 10(2), 1973: first and last point stay. A hand-drawn stroke has hundreds of
-    points, and a markups curve draws every one.
-    """
-    keep = np.zeros(len(points), dtype=bool)
-    keep[[0, -1]] = True
-    pending = [(0, len(points) - 1)]
-    while pending:
-        first, last = pending.pop()
-        if last - first < 2:
-            continue
-        between, start, along = points[first + 1 : last], points[first], points[last] - points[first]
-        length2 = float(along @ along)
-        fraction = np.clip((between - start) @ along / length2, 0, 1) if length2 > 0 else np.zeros(len(between))
-        distances = np.linalg.norm(between - start - fraction[:, None] * along, axis=1)
-        farthest = int(np.argmax(distances))
-        if distances[farthest] > tolerance:
-            middle = first + 1 + farthest
-            keep[middle] = True
-            pending += [(first, middle), (middle, last)]
-    return points[keep]

@@ -13,8 +13,9 @@ from scene_case import SceneTestCase, matrix, slicer, vtk  # first: it completes
 from FoundationSegLib import mrml
 from FoundationSegLib.prompts import Box, Lasso, Scribble
 from FoundationSegLib.scene import prompt_style
+from FoundationSegLib.scene.stroke_geometry import simplified
 from FoundationSegLib.scene.stroke_markups import CLASS_NAMES, fillMarkups
-from FoundationSegLib.scene.strokes import SliceView, Stroke, StrokeKind, StrokeTool, simplified
+from FoundationSegLib.scene.strokes import SliceView, Stroke, StrokeKind, StrokeTool
 
 SIZE = (400, 300)
 CIRCLE = [(round(200 + 60 * np.cos(a)), round(150 + 60 * np.sin(a))) for a in np.linspace(0, 2 * np.pi, 40)]
@@ -222,6 +223,29 @@ class MarkupsFromStrokesTest(StrokeCase):
             np.testing.assert_allclose(toFaces, 0, atol=1e-4)
         self.assertEqual(node.GetNumberOfControlPoints(), 1)
         np.testing.assert_allclose(node.GetNthControlPointPositionWorld(0), self.expected(150, 170), atol=1e-4)
+
+    def test_a_box_is_changed_by_its_handles_while_the_tool_is_in_the_hand(self) -> None:
+        """Through Slicer's own handles."""
+        if slicer.app.applicationName != "headless stand-in":
+            self.skipTest("brings a view of its own")
+        from headless_slicer import views
+
+        view = views.SliceView("StrokeHandles", (600, 400))
+        self.addCleanup(view.close)
+        self.view = SliceView(view.interactor, view.sliceNode)
+        self.tool.setViews([self.view])
+        node = self.draw(StrokeKind.BOX, (200, 150), (300, 250))
+        view.render()
+        size = node.GetSize()
+        view.event("EnterEvent", 100, 100)
+        for x in (290, 300, 300):
+            view.event("MouseMoveEvent", x, 200)
+        view.drag((300, 200), (320, 200), (350, 200))
+        self.assertEqual(self.strokes, [])
+        np.testing.assert_allclose(node.GetSize()[0], 1.5 * size[0], rtol=0.02)
+        view.event("MouseMoveEvent", 500, 100)
+        view.drag((500, 100), (550, 150))
+        self.assertEqual(len(self.strokes), 1)
 
     def test_a_stroke_has_the_colour_of_its_sign_wherever_it_is_shown(self) -> None:
         """Slicer's own drawing, on slices that cross the stroke: it is green, neither blue behind nor red before."""
