@@ -205,7 +205,9 @@ def _largest(builder: Builder, studies: Sequence[_Study], findings: Sequence[Sub
     for subject in baseline.subjects:
         long, short = (_number(baseline, subject.id, quantity) for quantity in ("long_axis", "short_axis"))
         if is_finding(subject) and subject.finding in _TARGET_FINDINGS and long is not None and short is not None:
-            candidates.append(Candidate(subject.id, subject.kind, subject.organ, float(long.value), float(short.value)))
+            # All lymph nodes count as one organ, as the RECIST working group reads its limit of two per organ.
+            organ = subject.finding if subject.kind == Kind.NODE else subject.organ
+            candidates.append(Candidate(subject.id, subject.kind, organ, float(long.value), float(short.value)))
     thickness = _number(baseline, IMAGE_ID, "slice_thickness")
     chosen = select_targets(candidates, float(thickness.value) if thickness is not None else None)
     if not studies:

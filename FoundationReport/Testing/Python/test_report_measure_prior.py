@@ -172,6 +172,23 @@ def test_nothing_is_new_if_nobody_looked_for_it() -> None:
     assert _value(looked, "liver-metastasis-a", "trend") == "new"
 
 
+def test_nothing_is_new_where_the_earlier_study_did_not_reach() -> None:
+    old = _study({"a": 20})
+    cut = replace(
+        old, facts=tuple(replace(f, value="partly_in_view") if f.quantity == "coverage" else f for f in old.facts)
+    )
+    assert _value(_study({"a": 20, "c": 15}, prior=cut), "liver-metastasis-c", "trend") is None
+
+
+def test_lymph_nodes_count_as_one_organ() -> None:
+    nodes = [
+        record(f"{place} lymph node", _ball(centre, (10, 10, 12)))
+        for place, centre in (("mediastinal", (-50, 0, 40)), ("axillary", (-50, 20, -10)), ("inguinal", (-40, 0, -50)))
+    ]
+    facts = measure(VOLUME, nodes, targets=["auto"])
+    assert len([f for f in facts.facts if f.quantity == "target"]) == 2
+
+
 def test_a_finding_is_gone_only_if_it_was_searched_for() -> None:
     old = _study({"a": 20, "b": 30})
     silent = _study({"a": 20}, prior=old)

@@ -172,6 +172,18 @@ def test_peak_is_the_mean_in_a_sphere_of_one_millilitre() -> None:
     assert found.peak == pytest.approx(ramp[mask].max() * 0.001, abs=0.02)
 
 
+def test_peak_of_a_point_source_is_its_share_of_a_millilitre() -> None:
+    size = (21, 21, 17)
+    mask = np.zeros((17, 21, 21), bool)
+    mask[8, 10, 10] = True
+    volume = volume_of(size, grid(size, (2.0, 2.0, 2.5)), "PT", background=0)
+    array = volume.array.astype(np.int32)
+    array[mask] = 100_000
+    region = region_of(Volume(array, volume.ijk_to_ras, "PT"), mask)
+    assert region is not None
+    assert uptake(region, SuvScale(1.0, "test")).peak == pytest.approx(100_000 * 0.01, rel=0.03)
+
+
 def test_no_peak_where_no_sphere_fits() -> None:
     mask = np.zeros((3, 6, 6), bool)
     mask[0, 2, 2] = True
