@@ -18,6 +18,7 @@ from FoundationSegLib.panel.sample_data import registerSampleData
 from FoundationSegLib.panel.segment_editor import findOpenEditor
 from FoundationSegLib.scene.parameters import FoundationSegParameters
 from FoundationSegLib.scene.writer import SegmentWriter
+from FoundationSegLib.setup import EMBEDDED
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -51,9 +52,9 @@ class FoundationSeg(ScriptedLoadableModule):
         self.parent.dependencies = []
         self.parent.contributors = ["FoundationSeg contributors"]
         self.parent.helpText = _(
-            "Segment any structure of a 3-D image by pointing at it. Choose a volume, press New segment, take a tool and "
-            "click on the structure: the segment appears at once. Click on what is missing, or with the other sign beside "
-            "the structure where the segment is too large; a box, a scribble or a lasso says more at a time. "
+            "Segment any structure of a 3-D image by pointing at it. Choose a volume, press New segment, take a tool "
+            "and click on the structure: the segment appears at once. Click on what is missing, or with the other sign "
+            "beside the structure where the segment is too large; a box, a scribble or a lasso says more at a time. "
             "<br><br>Keys: P point, O box, S scribble, L lasso, X other sign, N new segment, Esc puts the tool away. "
             "<br><br>Everything runs on this computer, and no image leaves it. Sample volumes are in Sample Data under "
             "FoundationSeg; the README of the extension has a tutorial. Research software: not for clinical use."
@@ -121,7 +122,7 @@ class FoundationSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def enter(self) -> None:
         """Called each time the user opens this module."""
         self._entered = True
-        self.panel.ready = self.firstRun.check()
+        self.checkPackages()
         self.models.refresh()
         self.chooseVolume()
         self.panel.enter()
@@ -149,11 +150,22 @@ class FoundationSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self._entered:
             self.chooseVolume()
         self.showModel()
+        if self._entered:
+            self.checkPackages()
         self.panel.showChoices()
 
+    def checkPackages(self) -> None:
+        """Offer to install what the chosen model needs; a scene from elsewhere can name one that was never used here."""
+        try:
+            card = model_card(self.live.choice.name)
+        except FoundationSegError:
+            self.panel.ready = self.firstRun.check()
+        else:
+            self.panel.ready = self.firstRun.check(EMBEDDED if card.source == "embedded" else card.family)
+
     def onPackagesReady(self, need: str) -> None:
-        """What was missing is installed."""
-        self.panel.ready = self.firstRun.check()
+        """What was missing is installed, or was removed again."""
+        self.checkPackages()
         self.panel.showChoices()
 
     def onModelChosen(self, name: str, checkpoint: Path | None) -> None:
@@ -163,6 +175,8 @@ class FoundationSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         except FoundationSegError as error:
             self.panel.showMessage(str(error), isError=True)
         self.showModel()
+        self.checkPackages()
+        self.panel.showChoices()
 
     def showModel(self) -> None:
         """Show which model the scene has chosen, and offer the prompts that it takes."""

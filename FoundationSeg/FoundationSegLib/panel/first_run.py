@@ -112,7 +112,7 @@ class FirstRun:
             met = met and (pending.need != key or self.state is State.HIDDEN)  # there in part is not there
         elif not met:
             self._offer(key)
-        elif self.state is not State.INSTALLED:
+        elif self._then is None and self.state is not State.INSTALLED:  # else something that was asked for is offered
             self._show(State.HIDDEN)
         return met
 

@@ -293,6 +293,10 @@ class ModelList:
 
     # --- showing ---
 
+    def _inUse(self, entry: Entry) -> bool:
+        """Whether it is the chosen one; a scene of another computer can have chosen what is not here."""
+        return entry.card.name == self.chosen and (entry.usable or self.checkpoint is not None)
+
     def _fill(self) -> None:
         import qt
 
@@ -300,7 +304,7 @@ class ModelList:
         table.blockSignals(True)
         table.setRowCount(len(self._entries))
         for row, item in enumerate(self._entries):
-            inUse = item.card.name == self.chosen
+            inUse = self._inUse(item)
             cells = (texts.title(item), texts.good_for(item), texts.standing(item, inUse, self.checkpoint))
             for column, text in enumerate(cells):
                 cell = qt.QTableWidgetItem(text)
@@ -339,8 +343,8 @@ class ModelList:
         if entry is None:
             ui.useButton.enabled = False
             return
-        inUse = entry.card.name == self.chosen and self.checkpoint is None
-        reason = texts.why_not(entry, inUse, ui.acceptBox.checked)
+        again = self._inUse(entry) and self.checkpoint is None
+        reason = texts.why_not(entry, again, ui.acceptBox.checked)
         ui.useButton.text = texts.use(entry)
         ui.useButton.enabled = not reason
         ui.useButton.toolTip = reason or entry.card.description

@@ -236,6 +236,8 @@ class FirstRunTest(PartTestCase):
         self.assertIn("need PyTorch, which is not installed yet: 200 MB to 3.00 GB", firstRun.ui.sentenceLabel.text)
         self.assertEqual(firstRun.ui.installButton.text, "Install PyTorch")
         self.show("FirstRun-torch")
+        self.assertTrue(firstRun.check())  # another module was looked at meanwhile: what was asked for is still offered
+        self.assertEqual(firstRun.state.value, "needed")
         self.press(firstRun)
         self.assertEqual(self.fake.calls, [("extension", "PyTorch", False, False)])
         self.assertEqual((firstRun.state.value, firstRun.ui.installButton.text), ("restart", "Restart 3D Slicer"))

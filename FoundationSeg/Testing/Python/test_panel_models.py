@@ -151,7 +151,11 @@ class ModelListTest(PartTestCase):
             ui.acceptBox.checked = True
             ui.useButton.click()
             self.assertEqual((self.asked, models.job, self.chosen), (["tiny"], None, []))
+            # A scene from elsewhere can have chosen what is not here.
             models.setChosen("tiny")
+            self.assertEqual((models.selected.card.name, self.texts(models, "tiny")[2]), ("tiny", "to download\n2 MB"))
+            ui.acceptBox.checked = True
+            self.assertTrue(ui.useButton.enabled)
             models.select("compact")
             ui.useButton.click()
             self.assertEqual((self.asked, self.chosen), (["tiny"], [("compact", None)]))
