@@ -20,6 +20,7 @@ from slicer.ScriptedLoadableModule import (
 )
 
 if TYPE_CHECKING:
+    from FoundationReportLib.engines import Engine
     from FoundationReportLib.model import ClinicalContext, Facts, Report
 
 TEMPLATE = "generic"
@@ -140,6 +141,10 @@ class FoundationReportLogic(ScriptedLoadableModuleLogic):
         from FoundationReportLib.draft import draft
 
         return draft(facts, template=template, context=context)
+
+    def narrate(self, report: Report, engine: Engine, volumeNode: Any, segmentationNode: Any) -> Report:
+        """The report with a vision-language model's sentences, checked; see `engines.load_engine` for one."""
+        return self.check(mrml.narrateOverNodes(report, engine, volumeNode, segmentationNode).report)
 
     def check(self, report: Report) -> Report:
         """See `FoundationReportLib.check`."""

@@ -6,7 +6,7 @@ Works without a window. Positions are world RAS millimetres, with all parent tra
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import vtk
 from FoundationSegLib.errors import FoundationSegError
@@ -17,7 +17,10 @@ from FoundationSegLib.volume import Volume
 
 from .errors import MeasurementError
 from .measure import measure
-from .model import Facts
+from .model import Facts, Report
+
+if TYPE_CHECKING:
+    from .engines import Engine, Merged, Watch
 
 SEGMENT_TAGS = (
     PROVENANCE_TAG,
@@ -63,6 +66,23 @@ def recordsFromNode(segmentationNode: Any, volumeNode: Any) -> list[SegmentRecor
         return [_record(segmentationNode, name, volumeNode) for name in ids]
     except FoundationSegError as error:
         raise MeasurementError(str(error)) from error
+
+
+def narrateOverNodes(
+    report: Report, engine: Engine, volumeNode: Any, segmentationNode: Any, watch: Watch | None = None
+) -> Merged:
+    """The report with what a vision-language model adds about the nodes that it was measured on; unverified.
+
+    Raises:
+        MeasurementError: if a node cannot be used, or the report is about another image.
+        EngineError, Cancelled: see `engines.with_narrative`; the report is as it was.
+    """
+    from .engines import with_narrative
+
+    volume, records = _read(volumeNode, segmentationNode)
+    if report.facts.study.get("fingerprint") not in (None, volume.fingerprint):
+        raise MeasurementError("The report was measured on another image than the chosen volume; choose that one.")
+    return with_narrative(report, engine, volume, records, watch)
 
 
 def _read(volumeNode: Any, segmentationNode: Any) -> tuple[Volume, list[SegmentRecord]]:

@@ -63,3 +63,14 @@ def test_llava_takes_several_pictures(tmp_path: Path) -> None:
     assert generation.prepared(engine._load(), pictures(), TEXTS)["pixel_values"].shape == (3, 3, 28, 28)
     assert not torch.equal(logits(engine, 0), logits(engine, 255))
     assert generation.answer(engine._load(), pictures(), TEXTS, engine.settings, Watch()).cut
+
+
+def test_the_benchmark_of_memory_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "Testing" / "Benchmarks"))
+    import vlm_memory
+
+    loaded, _ = vlm_memory.make(vlm_memory.SIZES["tiny"], "cpu")
+    weights = sum(parameter.numel() for parameter in loaded.model.parameters())
+    row = vlm_memory.measure(loaded, 3, 5, 1, weights)
+    assert row["slices"] == 3 and row["tokens"] > 3 * 16 and row["first_token_s"] > 0
+    assert capsys.readouterr().out.split()[0] == "3"

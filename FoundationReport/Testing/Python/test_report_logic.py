@@ -20,8 +20,9 @@ if not hasattr(slicer, "app"):
     headless_slicer.start()
 
 from FoundationReportLib import measure
+from FoundationReportLib.engines import Narrative, Said
 from FoundationReportLib.errors import FoundationReportError, MeasurementError
-from FoundationReportLib.model import Facts, State, Verdict
+from FoundationReportLib.model import Facts, ModelInfo, Origin, State, Verdict
 from FoundationReportLib.mrml import factsFromNodes, recordsFromNode
 from FoundationSegLib.mrml import createSegmentation, volumeFromNode
 from FoundationSegLib.segmentation_io import read_segmentation
@@ -179,7 +180,28 @@ class TestFacts(LogicTestCase):
             factsFromNodes(other, self.node)
 
 
+class Reader:
+    """An engine that says how bright the middle of the volume is; without weights."""
+
+    name = "reader"
+
+    def narrate(self, facts: Any, volume: Any, context: Any, questions: Any, masks: Any = (), watch: Any = None) -> Any:
+        middle = volume.array[tuple(n // 2 for n in volume.shape)]
+        text = "There is ascites." if middle > 0 and masks[0].any() else "There is free air."
+        return Narrative((Said(questions[0], text),), ModelInfo("", "test", "reader", "1"))
+
+
 class TestRun(LogicTestCase):
+    def test_a_model_adds_to_the_report_over_nodes(self) -> None:
+        report = self.logic.run(self.volume, self.node)
+        told = self.logic.narrate(report, Reader(), self.volume, self.node)
+        (new,) = [s for s in told.statements if s.origin is Origin.VLM]
+        self.assertEqual(new.text, "There is ascites.")
+        self.assertIsNot(new.judgement.verdict, Verdict.SUPPORTED)
+        other = self.addVolume()
+        slicer.util.updateVolumeFromArray(other, np.where(ball(), 41, -60).astype(np.int16))
+        self.assertSays("another image", lambda: self.logic.narrate(report, Reader(), other, self.node))
+
     def test_a_draft_is_checked_and_can_be_signed(self) -> None:
         report = self.logic.run(self.volume, self.node)
         self.assertIs(report.state, State.DRAFT)
