@@ -155,7 +155,7 @@ class FoundationSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.showChoices()
 
     def checkPackages(self) -> None:
-        """Offer to install what the chosen model needs; a scene from elsewhere can name one that was never used here."""
+        """Offer to install what the chosen model needs; a scene from elsewhere can name one never used here."""
         try:
             card = model_card(self.live.choice.name)
         except FoundationSegError:
