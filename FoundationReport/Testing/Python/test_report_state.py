@@ -213,7 +213,7 @@ def test_a_change_after_signing_breaks_the_signature(field: str) -> None:
         check_step(report, changed)
 
 
-@settings(max_examples=60, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck))
 class Walk(RuleBasedStateMachine):
     """Random acts; refused ones change nothing, and what is signed stays."""
 
