@@ -249,8 +249,9 @@ def segmentMask(segmentationNode: Any, segmentId: str, volumeNode: Any, box: Box
     """
     segment = segmentOf(segmentationNode, segmentId)
     shape = volumeNode.GetImageData().GetDimensions()[::-1]
-    box = tuple(slice(0, n) for n in shape) if box is None else box  # type: ignore[assignment]
-    mask = np.zeros([part.stop - part.start for part in box], dtype=bool)
+    if box is None:
+        box = slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
+    mask: Mask = np.zeros([part.stop - part.start for part in box], dtype=np.bool_)
     labelmap = segment.GetRepresentation(LABELMAP)
     if labelmap is None or labelmap.IsEmpty():
         return mask

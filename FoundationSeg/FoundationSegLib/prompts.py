@@ -16,6 +16,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
@@ -156,6 +157,11 @@ class MaskPrompt:
         array.setflags(write=False)
         object.__setattr__(self, "array", array)
 
+    @cached_property
+    def runs(self) -> tuple[int, ...]:
+        """Run lengths of the mask in C order, beginning with the unset voxels: the form in which it is stored."""
+        return tuple(_runs(self.array))
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, MaskPrompt):
             return NotImplemented
@@ -233,7 +239,7 @@ def to_dict(prompt: Prompt) -> dict[str, Any]:
         case TextPrompt():
             body = {"type": "text", "text": prompt.text}
         case MaskPrompt():
-            body = {"type": "mask", "shape": list(prompt.array.shape), "runs": _runs(prompt.array)}
+            body = {"type": "mask", "shape": list(prompt.array.shape), "runs": list(prompt.runs)}
         case LabelledSlice():
             body = {"type": "slice", "axis": prompt.axis, "index": prompt.index}
             return {**body, "shape": list(prompt.mask.shape), "runs": _runs(prompt.mask)}

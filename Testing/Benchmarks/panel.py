@@ -143,6 +143,17 @@ def main() -> None:
             columns = list(zip(*rest, strict=True))
             median, worst = statistics.median(columns[0]), [max(column) for column in columns[1:]]
             line(f"next {len(rest)} clicks, median / worst", median, worst[0], worst[1])
+    painted = slicer.vtkOrientedImageData()
+    painted.SetExtent(0, 60, 0, 60, 0, 30)
+    painted.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+    painted.GetPointData().GetScalars().Fill(1)
+    painted.SetSpacing(0.8, 0.8, 1.25)
+    segmentations = slicer.vtkSlicerSegmentationsModuleLogic
+    segmentations.SetBinaryLabelmapToSegment(
+        painted, live.segmentationNode, live.segmentId, segmentations.MODE_MERGE_MAX, painted.GetExtent()
+    )
+    run(lambda: not live.busy)
+    line("a click after an edit by hand", *click(centres[1], True))
     gaps.take()
     start = time.perf_counter()
     live.undo()

@@ -217,9 +217,9 @@ class LivePanel:
 
     def _listPrompts(self) -> None:
         wanted = []
-        for number, (key, prompt, done) in enumerate(self.live.prompts(), 1):
+        for number, (markup, prompt, done) in enumerate(self.live.prompts(), 1):
             text = _("{number}. {prompt}") if done else _("{number}. {prompt} (waiting)")
-            wanted.append((list(key), text.format(number=number, prompt=describe(prompt))))
+            wanted.append((list(markup), text.format(number=number, prompt=describe(prompt))))
         shown = self.ui.promptList
         items = [shown.item(row) for row in range(shown.count)]
         if [(item.data(_KEY), item.text()) for item in items] == wanted:

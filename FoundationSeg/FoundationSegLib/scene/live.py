@@ -25,14 +25,15 @@ from ..catalogue import model_card
 from ..errors import Cancelled, FoundationSegError, OutputError
 from ..expectation import Expectation
 from ..prompts import Round
+from ..session import PROMPTS_TAG
 from ..worker import Pending, WorkerSettings
 from . import prompt_nodes
 from .desk import Desk
 from .history import FindEditor
-from .outcome import Patch, patch_of
+from .outcome import hull, patch_of
 from .overlay import UncertaintyOverlay
 from .parameters import FoundationSegParameters, parametersOf
-from .prediction import Kind, ModelChoice, Task
+from .prediction import EDITED, Kind, ModelChoice, Task
 from .rounds import Book, follow, rounds_of
 from .sessions import Sessions
 from .status import Event, State, Status
@@ -114,9 +115,11 @@ class LiveSegmentation(Desk):
             self._invoke(Event.PROMPTS)
             self._reconsider()
         if self._task is not None:
-            self._task.step()
-            if self._task.done:
+            # Working out the voxels and writing them are two beats, so that neither holds the panel up for long.
+            if self._task.done and not self._task.concludeAgain():
                 self._finish()
+            else:
+                self._task.step()
         if self._task is None:
             self._begin()
         if self._warm:
@@ -252,8 +255,6 @@ class LiveSegmentation(Desk):
             self._showStatus,
         )
         self._task.step()
-        if self._task.done:
-            self._finish()
 
     def _recordedChoice(self) -> ModelChoice | None:
         """The model that the segment says it was made with, where it is one of the catalogue."""
@@ -307,28 +308,31 @@ class LiveSegmentation(Desk):
         """Writes what came of a task, in one step of the undo history. Raises OutputError; nothing was changed."""
         assert task.session is not None
         node, segmentId, state = task.segmentationNode, task.segmentId, task.state
-        if task.mask is not None or task.tags.get(mrml.PROMPTS_TAG) != (state.tag or None):
+        if task.mask is not None or task.tags.get(PROMPTS_TAG) != (state.tag or None):
             mask = np.zeros((0, 0, 0), dtype=bool) if task.mask is None else task.mask
             with self._surface.heldBack(node, segmentId):
                 self._history.commit(node, segmentId, task.volumeNode, task.box, mask, task.tags)
-        box = mrml.segmentBox(node, segmentId, task.volumeNode)
-        written = Patch(box, mrml.segmentMask(node, segmentId, task.volumeNode, box))
+        box = hull(mrml.segmentBox(node, segmentId, task.volumeNode), task.after.box)
+        voxels = mrml.segmentMask(node, segmentId, task.volumeNode, box)
         state.book, state.tag = task.goal, mrml.promptsTag(node, segmentId)
-        state.written, state.base = written, patch_of(task.prediction)
-        state.stamp = mrml.segmentStamp(node, segmentId)
+        state.written, state.base = task.after, patch_of(task.prediction)
+        # Hand edits that were carried over, and masking settings, leave another segment than the rounds alone make.
+        asMade = np.array_equal(voxels, task.after.within(box))
+        state.stamp = mrml.segmentStamp(node, segmentId) if asMade else EDITED
         state.quality = None if task.prediction is None else task.prediction.predicted_iou
         state.warnings = () if task.prediction is None else task.prediction.warnings
         state.reachesFace = task.reachesFace
         identity = task.session.identity
         self._device = "" if identity is None else identity.device
         name = node.GetSegmentation().GetSegment(segmentId).GetName()
-        volume = int(np.count_nonzero(written.mask)) * task.session.volume.voxel_volume_ml
+        volume = int(np.count_nonzero(voxels)) * task.session.volume.voxel_volume_ml
         text = _("{segment}: {volume:.1f} mL in {seconds:.1f} s")
         if task.kind is Kind.REPLAY:
             same = _("Replayed {segment}: the same to the voxel, {volume:.1f} mL")
             other = _("Replayed {segment}: {voxels} voxels differ from before, {volume:.1f} mL; undo brings them back")
             text = same if task.differing == 0 else other
         self._say(text.format(segment=name, volume=volume, seconds=task.elapsed, voxels=task.differing))
+        self._expectation.learn(task.choice.name, task.choice.device, task.first, task.elapsed)
         self._declined = None
         self._overlay.outdated()
         self._invoke(Event.RESULT)

@@ -6,8 +6,11 @@ Nothing is written to the scene here. A task that is cancelled or fails leaves n
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -23,11 +26,13 @@ from ..expectation import Expectation
 from ..prompts import MaskPrompt, Round
 from ..region import Box3
 from ..segmenter import Prediction
-from ..session import Result
+from ..session import PROMPTS_TAG, PROVENANCE_TAG, Result
 from ..worker import Pending, WorkerSession
 from .outcome import EMPTY, Mask, Patch, hull, is_empty, merged, outcome, patch_of, shifted, tight, touches_face
-from .rounds import Book, Entry, entries_of, has_new_round, rounds_of
+from .rounds import Book, Entry, entries_of, has_new_round, last_hand_edit, rounds_of
 from .sessions import Sessions, align
+
+EDITED = -1  # a stamp that no labelmap has
 
 
 class Kind(Enum):
@@ -59,19 +64,17 @@ class SegmentState:
     Attributes:
         book: the rounds that the segment's voxels follow, with their markups.
         tag: the segment's tag as it was when `book` was made from it or stored in it.
-        written: the segment's voxels as they were last written; None if that is not known (the scene was loaded, or
-            an undo history was used).
+        written: what the rounds come to; None if that is not known (the scene was loaded, or an undo history used).
         base: the model's own mask behind it.
-        stamp: of the labelmap then; the same stamp means that nobody has edited since.
-        model: the model that `written` came from.
+        stamp: of the labelmap when it was the same as `written`, so that the same stamp means: nobody has edited.
+        quality, reachesFace, warnings: what there is to say of the result.
     """
 
     book: Book = ()
     tag: str = ""
     written: Patch | None = None
     base: Patch = EMPTY
-    stamp: int = -1
-    model: str = ""
+    stamp: int = EDITED
     quality: float | None = None
     reachesFace: bool = False
     warnings: tuple[str, ...] = ()
@@ -102,15 +105,20 @@ class Task:
     box: Box3 = EMPTY.box
     mask: Mask | None = None  # in `box`: what the segment is to be there
     prediction: Prediction | None = None
+    after: Patch = EMPTY  # what the rounds come to, without what was edited meanwhile
     tags: dict[str, str | None] = field(default_factory=dict)
+    first: bool = False  # a worker had to be started, or the model to be loaded
     started: float = field(default_factory=time.monotonic)
 
     _phase: int = 0
     _differing: int = 0
-    _first: bool = False
     _edited: bool = False
     _pending: Pending[Result] | None = None
     _todo: tuple[Round, ...] = ()
+    _aside: Future[None] | None = None
+    _before: Patch = EMPTY  # the segment as it was when the task began
+    _stamp: int = EDITED
+    _concluded: int = EDITED
 
     @property
     def key(self) -> str:
@@ -136,7 +144,7 @@ class Task:
         self.cancelled = True
         if self._pending is not None:
             self._pending.cancel()
-        else:
+        elif not self.done:
             self._fail(Cancelled(_("Cancelled; the segment is as it was.")))
 
     def step(self) -> None:
@@ -146,6 +154,10 @@ class Task:
                 pass
         except FoundationSegError as error:
             self._fail(error)
+        except Exception as error:
+            logging.exception("FoundationSeg could not work out a result")
+            text = _("The result could not be worked out ({error}); the segment is as it was. Report this.")
+            self._fail(FoundationSegError(text.format(error=type(error).__name__)))
 
     def _fail(self, error: FoundationSegError) -> None:
         self.error, self.done = error, True
@@ -158,6 +170,11 @@ class Task:
             pending, self._pending = self._pending, None
             pending.result()  # raises what went wrong
             self._todo = self._todo[1:]
+        if self._aside is not None:
+            if not self._aside.done():
+                return False
+            aside, self._aside = self._aside, None
+            aside.result()
         if self._todo:
             self._submit()
             return self._pending is None or self._pending.done
@@ -167,10 +184,31 @@ class Task:
                     return False
             case 1:
                 self._plan()
+            case 2:
+                self._align()
+            case 3:
+                self._collect()
             case _:
                 self._conclude()
         self._phase += 1
         return True
+
+    def _besides(self, work: Callable[[], None], heavy: bool) -> None:
+        """Does what takes long on large volumes in a thread, which touches nothing of the scene; `step` waits."""
+        if not heavy:
+            work()
+            return
+        future: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                work()
+                future.set_result(None)
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._aside = future
+        threading.Thread(target=run, name="FoundationSeg result", daemon=True).start()
 
     def _open(self) -> bool:
         """The session, and in it the rounds that the segment follows by now, where they are needed."""
@@ -179,8 +217,8 @@ class Task:
         if session is None:
             return False
         self.session = session
-        self._first = session.identity is None or self.sessions.worker.pid is None
-        self.expected = self.expectation.seconds(choice.name, choice.device, self._first)
+        self.first = session.identity is None or self.sessions.worker.pid is None
+        self.expected = self.expectation.seconds(choice.name, choice.device, self.first)
         if self.kind is Kind.REPLAY:
             if self.key in session.segments():
                 session.remove(self.key)
@@ -211,15 +249,23 @@ class Task:
                 state.written, state.base = outcome(committed, predictions), patch_of(predictions[-1])
             else:
                 state.written, state.base = EMPTY, EMPTY
+        self._before, self._stamp = state.written, self._stampNow()
         if self.kind is Kind.GROW:
-            self.goal = (*state.book, self._outwards())
+            self._lookOutwards()
         elif self._wasEdited(state.written):
             self._edited = True
+            box = self._segmentBox()
+            self._before = Patch(box, self._current(box))
             self._keepEdit()
-        self._todo = align(session, self.key, rounds_of(self.goal))
+
+    def _align(self) -> None:
+        """What the worker has to do."""
+        assert self.session is not None
+        if self.kind is not Kind.REPLAY:
+            self._todo = align(self.session, self.key, rounds_of(self.goal))
 
     def _wasEdited(self, written: Patch) -> bool:
-        if self.state.stamp == mrml.segmentStamp(self.segmentationNode, self.segmentId):
+        if self.state.stamp == self._stampNow():
             return False
         box = hull(self._segmentBox(), written.box)
         return not is_empty(box) and not np.array_equal(self._current(box), written.within(box))
@@ -228,22 +274,38 @@ class Task:
         """Puts the segment as it is now before the newest round; without one, only changes are carried over."""
         if not has_new_round(self.state.book, self.goal):
             return
-        mask = self._wholeMask()
-        if not mask.any():  # everything was erased: what came before does not count any more
+        if not self._before.mask.any():  # everything was erased: what came before does not count any more
             self.goal, self.state.base = self.goal[-1:], EMPTY
         elif self.choice.takesMasks:
-            self.goal = (*self.goal[:-1], (Entry(MaskPrompt(mask)),), self.goal[-1])
             self._edited = False
 
-    def _outwards(self) -> tuple[Entry, ...]:
+            def keep() -> None:
+                self.goal = (*self.goal[:-1], (Entry(self._maskPrompt()),), self.goal[-1])
+
+            self._besides(keep, heavy=True)
+
+    def _lookOutwards(self) -> None:
         """A round that has the model look around the whole mask; more than a mask alone, so no hand edit."""
-        positive = next(
-            (e.prompt for e in entries_of(self.state.book) if e.key is not None and e.prompt.positive), None
-        )
-        mask = self._wholeMask()
-        if positive is None or not mask.any() or not self.choice.takesMasks:
+        box = self._segmentBox()
+        self._before = Patch(box, self._current(box))
+        prompts = (entry.prompt for entry in entries_of(self.state.book) if entry.key is not None)
+        positive = next((prompt for prompt in prompts if prompt.positive), None)
+        if positive is None or not self._before.mask.any() or not self.choice.takesMasks:
             raise PromptError(_("The region cannot be grown here; put a point where the structure goes on."))
-        return Entry(MaskPrompt(mask)), Entry(positive)
+        prompt = positive
+
+        def look() -> None:
+            self.goal = (*self.state.book, (Entry(self._maskPrompt()), Entry(prompt)))
+
+        self._besides(look, heavy=True)
+
+    def _maskPrompt(self) -> MaskPrompt:
+        """The segment as it was when the task began."""
+        mask = np.zeros(self._shape(), dtype=np.bool_)
+        mask[self._before.box] = self._before.mask
+        prompt = MaskPrompt(mask)
+        _ = prompt.runs  # kept with the prompt: sending and storing need them
+        return prompt
 
     def _submit(self) -> None:
         assert self.session is not None
@@ -256,35 +318,53 @@ class Task:
             self.stage, self.fraction = stage, fraction or None
             self.onProgress()
 
-    def _conclude(self) -> None:
-        """What the segment is to be, and what is to be stored with it."""
-        session, state = self.session, self.state
+    def _collect(self) -> None:
+        """What the predictions come to, and what is to be stored with the segment."""
+        session, rounds = self.session, rounds_of(self.goal)
         assert session is not None
-        rounds = rounds_of(self.goal)
         if not rounds:
             if self.key in session.segments():
                 session.reset(self.key)
-            self.tags = dict.fromkeys((mrml.PROMPTS_TAG, mrml.PROVENANCE_TAG, *_ALGORITHM_TAGS))
-            predictions: tuple[Prediction, ...] = ()
-        else:
-            predictions = session.predictions(self.key)
-            self.prediction = predictions[-1]
+            self.tags = dict.fromkeys((PROMPTS_TAG, PROVENANCE_TAG, *_ALGORITHM_TAGS))
+            return
+        predictions = session.predictions(self.key)
+        self.prediction = predictions[-1]
+
+        def collect() -> None:
+            self.after = outcome(rounds, predictions)
             self.tags = dict(session.tags(self.key))
-        after = outcome(rounds, predictions)
-        edited = self._edited and self.kind is Kind.UPDATE
-        before = state.base if edited else (state.written or EMPTY)
+
+        self._besides(collect, heavy=last_hand_edit(rounds) is not None)
+
+    def _conclude(self) -> None:
+        """What the segment is to be in the box that changes."""
+        state, last = self.state, patch_of(self.prediction)
+        carried = self._edited and self.kind is Kind.UPDATE
+        before, after = (state.base, last) if carried else (self._before, self.after)
         whole = self._segmentBox() if self.kind is Kind.REPLAY else EMPTY.box
-        box = hull(before.box, after.box, patch_of(self.prediction).box, whole)
+        box = hull(before.box, after.box, whole)
         current = self._current(box)
-        wanted = merged(current, box, before, patch_of(self.prediction)) if edited else after.within(box)
+        if self._stamp != self._stampNow() and self.kind is not Kind.REPLAY:
+            carried = True  # the user has edited while the model was at work
+        wanted = merged(current, box, before, after) if carried else after.within(box)
         different = wanted != current
         self._differing = int(np.count_nonzero(different))
         changed = tight(different)
+        self.box, self.mask = EMPTY.box, None
         if changed is not None:
             self.box, self.mask = shifted(changed, box), wanted[changed]
-        if not self.cancelled:
-            self.expectation.learn(self.choice.name, self.choice.device, self._first, self.elapsed)
+        self._concluded = self._stampNow()
         self.done = True
+
+    def concludeAgain(self) -> bool:
+        """If the segment was edited since the task was done: the next step takes that into account."""
+        if self.error is not None or self._concluded == self._stampNow():
+            return False
+        self.done = False
+        return True
+
+    def _stampNow(self) -> int:
+        return mrml.segmentStamp(self.segmentationNode, self.segmentId)
 
     @property
     def reachesFace(self) -> bool:
@@ -300,12 +380,6 @@ class Task:
 
     def _current(self, box: Box3) -> Mask:
         return mrml.segmentMask(self.segmentationNode, self.segmentId, self.volumeNode, box)
-
-    def _wholeMask(self) -> Mask:
-        mask = np.zeros(self._shape(), dtype=bool)
-        box = self._segmentBox()
-        mask[box] = self._current(box)
-        return mask
 
 
 _ALGORITHM_TAGS = ("DICOM.SegmentAlgorithmType", "DICOM.SegmentAlgorithmName")

@@ -135,16 +135,15 @@ def alike(a: Prompt | None, b: Prompt | None, tolerance_mm: float = _SAME_MM) ->
     """Whether two prompts are of one kind and sign and at one place."""
     if a is None or b is None or type(a) is not type(b) or a.positive != b.positive:
         return False
-    match a, b:
-        case Point(), Point():
-            return _near([a.ras], [b.ras], tolerance_mm)
-        case Box(), Box():
-            return _near(a.corners_ras, b.corners_ras, tolerance_mm)
-        case (Scribble(), Scribble()) | (Lasso(), Lasso()):
-            if len(a.points) == len(b.points):
-                return _near(a.points, b.points, tolerance_mm)
-            # Curves are sampled along their length, so that rounding in a file may change the number of points.
-            return tolerance_mm > _SAME_MM and _near(_summary(a), _summary(b), 10 * tolerance_mm)
+    if isinstance(a, Point) and isinstance(b, Point):
+        return _near([a.ras], [b.ras], tolerance_mm)
+    if isinstance(a, Box) and isinstance(b, Box):
+        return _near(a.corners_ras, b.corners_ras, tolerance_mm)
+    if isinstance(a, Scribble | Lasso) and isinstance(b, Scribble | Lasso):
+        if len(a.points) == len(b.points):
+            return _near(a.points, b.points, tolerance_mm)
+        # Curves are sampled along their length, so that rounding in a file may change the number of points.
+        return tolerance_mm > _SAME_MM and _near(_summary(a), _summary(b), 10 * tolerance_mm)
     return a == b
 
 

@@ -25,7 +25,7 @@ class Listener:
     onSceneLoaded: Callable[[], None]
 
 
-class SceneWatch(VTKObservationMixin):  # type: ignore[misc]
+class SceneWatch(VTKObservationMixin):
     """Observes the scene, its prompt nodes, one volume and one segmentation.
 
     Attributes:

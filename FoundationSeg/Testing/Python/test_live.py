@@ -173,6 +173,22 @@ class HistoryTest(LiveTestCase):
         self.settle()
         np.testing.assert_array_equal(self.mask(), after)
 
+    def test_what_is_painted_while_the_model_is_at_work_stays(self) -> None:
+        self.click(ON)
+        self.click(CORNER, positive=False, settle=False)
+        self.live.poll()
+        self.assertIs(self.live.status.state, State.RUNNING)
+        painted = self.mask()
+        painted[1:3, 1:3, 1:3] = True
+        painted[8, 9, 9] = not painted[8, 9, 9]
+        self.paint(painted)
+        self.settle()
+        self.assertTrue(self.mask()[1:3, 1:3, 1:3].all())
+        self.assertEqual(self.mask()[8, 9, 9], painted[8, 9, 9])
+        self.assertLess(self.voxels(), int(painted.sum()))
+        self.click((8, 12, 12))
+        self.assertTrue(self.mask()[1:3, 1:3, 1:3].all())
+
     def test_a_segment_drawn_by_hand_is_refined(self) -> None:
         self.live.newSegment("Liver")
         drawn = np.zeros(SHAPE, dtype=bool)
