@@ -131,9 +131,16 @@ def _with_categories(facts: Facts, template: Template, answers: Answers) -> Fact
     """The facts and the categories that the template's rules suggest for them."""
     items = (item for section in template.sections for item in section.items)
     names = dict.fromkeys(name for item in items for name in item.get("rules", ()))
-    stated = {fact.of for fact in facts.facts if fact.quantity == "category"}
-    suggestions = suggest(facts, answers, [name for name in names if rule(name).title() not in stated])
-    made = category_facts(facts.facts, suggestions, __version__)
+    # What a person or another program stated of a subject stands; it is not said a second time.
+    stated = {(fact.of, fact.subject) for fact in facts.facts if fact.quantity == "category"}
+    titles = {title for title, _ in stated}
+    suggestions = [
+        item
+        for item in suggest(facts, answers, names)
+        if (rule(item.rule).title(), item.subject) not in stated
+        and not (item.for_examination and rule(item.rule).title() in titles)
+    ]
+    made = category_facts(facts, suggestions, __version__)
     return replace(facts, facts=(*facts.facts, *made))
 
 

@@ -125,8 +125,8 @@ def _item(file: MrrtFile, each: MrrtField, label: str, language: str) -> dict[st
         if kind == "nodes":
             return {"item": "nodes", "label": words}
         if kind == "organ":
-            item = {"item": "organ", "organs": organs, "label": words, "quantities": ["volume", "mean"]}
-            return {**item, "side": side} if side else item
+            organ = {"item": "organ", "organs": organs, "label": words, "quantities": ["volume", "mean"]}
+            return {**organ, "side": side} if side else organ
     item: dict[str, Any] = {"item": "field", "label": words, "type": each.type}
     if each.choices:
         item["choices"] = list(each.choices)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..model import Fact, Kind, Side, Subject
+from ..model import Fact, Facts, Kind, Side, Source, Subject
 from ..rules import Rule, Suggestion, rule, rules, suggest
 from ..wording import capital
 from .lesions import by_size, named, resolved, size_of, write_findings
@@ -40,6 +40,7 @@ def write_targets(pen: Pen) -> None:
 
 def write_impression(pen: Pen) -> None:
     """The findings in short, largest first: a line per group of an organ, and one for each that is new or changed."""
+    before = len(pen.lines)
     groups: dict[str, list[Subject]] = {}
     for subject in by_size(pen, (s for s in pen.facts.subjects if _is_finding(s))):
         if not resolved(pen, subject) and not _is_small_node(pen, subject):
@@ -62,7 +63,7 @@ def write_impression(pen: Pen) -> None:
         if _is_finding(subject) and resolved(pen, subject):
             name, _ = named(pen, subject)
             pen.say(pen.language.sentence("resolved", the=name), [pen.text(subject, "trend")])
-    if not any(_is_finding(subject) for subject in pen.facts.subjects):
+    if len(pen.lines) == before:
         pen.ask(pen.language.part("impression_missing"))
 
 
@@ -78,16 +79,14 @@ def write_categories(pen: Pen, names: Sequence[str], only_remarkable: bool = Fal
         for fact in pen.facts.facts:
             if fact.quantity == "category" and fact.of == each.title() and fact.value not in usual:
                 _write_category(pen, each, fact)
-    for item in suggest(pen.facts, pen.answers, [n for n in names if not _is_stated(pen, rule(n))]):
-        if not item.decided:
+    for item in suggest(pen.facts, pen.answers, names):
+        if not item.decided and not _is_stated(pen, item):
             _write_open(pen, item)
 
 
-def category_facts(pen_facts: Iterable[Fact], items: Iterable[Suggestion], version: str) -> list[Fact]:
+def category_facts(facts: Facts, items: Iterable[Suggestion], version: str) -> list[Fact]:
     """Decided suggestions as facts, so that the cross-check knows them."""
-    from ..model import Source
-
-    taken = {fact.id for fact in pen_facts}
+    taken = {fact.id for fact in facts.facts}
     numbers = (f"c{n}" for n in range(1, 100_000))
     made = []
     for item in items:
@@ -147,8 +146,11 @@ def _write_open(pen: Pen, item: Suggestion) -> None:
     pen.ask_text(text, item.because)
 
 
-def _is_stated(pen: Pen, each: Rule) -> bool:
-    return any(f.quantity == "category" and f.of == each.title() for f in pen.facts.facts)
+def _is_stated(pen: Pen, item: Suggestion) -> bool:
+    """Whether a fact states the category that a rule cannot decide: of the subject, or of the examination."""
+    title = rule(item.rule).title()
+    stated = [fact for fact in pen.facts.facts if fact.quantity == "category" and fact.of == title]
+    return any(item.for_examination or fact.subject == item.subject for fact in stated)
 
 
 def _write_group(pen: Pen, members: Sequence[Subject]) -> None:

@@ -10,7 +10,7 @@ from .pen import Pen
 
 FINDINGS = (Kind.LESION, Kind.NODE, Kind.OTHER)
 _DEFAULT_DETAILS = ("volume", "mean", "suv_max")
-_TOUCHED = 2  # structures that a sentence names
+_TOUCHED = 4  # structures that are named
 
 
 def write_findings(pen: Pen, subjects: Iterable[Subject], details: Sequence[str] | None = None) -> None:
@@ -82,31 +82,44 @@ def _write_finding(pen: Pen, subject: Subject, quantities: Sequence[str]) -> Non
     text = words.sentence(key if place else f"{key}_nowhere", a=name, place=place, near=near, **fields)
     stated = [pen.text(subject, "presence"), *facts, *measured, level, *neighbours, trend if is_new else None]
     pen.say(text, stated)
+    _write_contacts(pen, subject)
     _write_change(pen, subject)
 
 
 def _neighbours(pen: Pen, subject: Subject, with_distance: bool) -> tuple[str, list[Fact]]:
-    """What it touches, else, if that is wanted, the distance to the nearest named structure, in words."""
+    """The first structure that it touches, else, if that is wanted, the distance to the nearest one, in words."""
     words = pen.language
-    names = {other.id: other for other in pen.facts.subjects if other.kind == Kind.ORGAN}
-    touching, distant = [], []
-    for fact in pen.of(subject.id):
-        other = names.get(fact.of)
-        if other is None or other.organ == subject.organ:
-            continue
-        if fact.quantity == "adjacent" and fact.value is True:
-            touching.append((fact, other))
-        elif fact.quantity == "distance" and isinstance(fact.value, int | float) and fact.value > 0:
-            distant.append((fact, other))
-    distant.sort(key=lambda pair: float(pair[0].value))
+    touching = _named_structures(pen, subject, "adjacent")
     if touching:
-        places = [words.organ(other.organ, other.side, "at", other.region) for _, other in touching[:_TOUCHED]]
-        return words.part("adjacent", at=words.joined(places)), [fact for fact, _ in touching[:_TOUCHED]]
+        fact, other = touching[0]
+        return words.part("adjacent", at=words.organ(other.organ, other.side, "at", other.region)), [fact]
+    distant = _named_structures(pen, subject, "distance")
     if distant and with_distance:
-        fact, other = distant[0]
+        fact, other = min(distant, key=lambda pair: float(pair[0].value))
         where = words.organ(other.organ, other.side, "from", other.region)
         return words.part("distance", value=words.value(fact), **{"from": where}), [fact]
     return "", []
+
+
+def _write_contacts(pen: Pen, subject: Subject) -> None:
+    """What else it touches, a sentence for each."""
+    words = pen.language
+    name, size = named(pen, subject)
+    for fact, other in _named_structures(pen, subject, "adjacent")[1:_TOUCHED]:
+        at = words.organ(other.organ, other.side, "at", other.region)
+        pen.say(words.sentence("adjacent_too", the=name, at=at), [*size, fact])
+
+
+def _named_structures(pen: Pen, subject: Subject, quantity: str) -> list[tuple[Fact, Subject]]:
+    """Organs other than its own that facts of "adjacent" or "distance" name, each once."""
+    names = {other.id: other for other in pen.facts.subjects if other.kind == Kind.ORGAN}
+    found = {}
+    for fact in pen.of(subject.id, quantity):
+        other = names.get(fact.of)
+        far = isinstance(fact.value, int | float) and fact.value > 0  # a touching one is True, which is 1
+        if other is not None and other.organ not in ("", subject.organ) and far:
+            found.setdefault(fact.of, (fact, other))
+    return list(found.values())
 
 
 def _write_change(pen: Pen, subject: Subject) -> None:

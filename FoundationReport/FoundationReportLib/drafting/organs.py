@@ -223,6 +223,8 @@ def _write_counts(pen: Pen, organs: Iterable[Subject], findings: Sequence[Subjec
         for fact in pen.of(subject.id, "count"):
             if not fact.exhaustive or not isinstance(fact.value, int | float) or fact.value < 1:
                 continue
+            if fact.of in ("", "lesion") and any(other.finding not in ("", "lesion") for other in findings):
+                continue  # "two lesions" beside a cyst would leave open whether that is one of them
             number = round(fact.value)
             place = words.organ(subject.organ, subject.side, "in", subject.region)
             if number > 1:

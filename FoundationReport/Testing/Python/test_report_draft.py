@@ -498,3 +498,46 @@ def test_a_draft_of_a_hundred_lesions_takes_no_time() -> None:
     start = time.perf_counter()
     draft(facts, "ct-chest")
     assert time.perf_counter() - start < 2
+
+
+def test_what_a_person_stated_of_one_node_leaves_the_others_to_the_rule() -> None:
+    nodes = [Subject(f"k{n}", "k", Kind.NODE, "", Side.NONE, "lymph node", "mesenteric") for n in range(2)]
+    stated = Fact("c9", "k0", "category", "small", of="RECIST 1.1, node size")
+    report = draft(study(*nodes, sized("k0", 20.0, 16.0), sized("k1", 19.0, 12.0), stated), "oncology")
+    made = [fact for fact in report.facts.facts if fact.quantity == "category"]
+    assert [(fact.id, fact.subject) for fact in made] == [("c9", "k0"), ("c1", "k1")]
+    assert (
+        "The 19 x 12 mm mesenteric lymph node is enlarged but not measurable "
+        "(short axis of 10 to below 15 mm) by RECIST 1.1, node size." in texts(report)
+    )
+
+
+def test_an_impression_is_asked_for_where_nothing_is_worth_one() -> None:
+    small = Subject("k", "k", Kind.NODE, "", Side.NONE, "lymph node", "hilar")
+    report = draft(study(small, sized("k", 9.0, 5.0)), "ct-chest")
+    assert texts(report, "impression") == ["Impression: [not assessed]"]
+
+
+def test_a_pair_of_contacts_is_two_sentences() -> None:
+    organs = [Subject(name, name, Kind.ORGAN, name) for name in ("pancreas", "duodenum", "portal vein")]
+    mass = Subject("m", "m", Kind.LESION, "pancreas", Side.NONE, "mass", "head")
+    touching = [f("m", "adjacent", True, of=name) for name in ("duodenum", "portal vein")]
+    lines = findings(*organs, mass, sized("m", 31.0, 24.0), *touching, template="ct-abdomen")
+    assert "A 31 x 24 mm mass is present in the head of the pancreas, abutting the duodenum." in lines
+    assert "The 31 x 24 mm mass in the head of the pancreas also abuts the portal vein." in lines
+
+
+def test_lesions_beside_a_cyst_are_not_counted() -> None:
+    liver = Subject("liver", "Liver", Kind.ORGAN, "liver")
+    kinds = [
+        Subject(f"l{n}", "l", Kind.LESION, "liver", Side.NONE, kind)
+        for n, kind in enumerate(("lesion", "lesion", "cyst"))
+    ]
+    count = f("liver", "count", 2, "1", "lesion", exhaustive=True)
+    sizes = [sized(s.id, 20.0 + n, 10.0) for n, s in enumerate(kinds)]
+    assert not any(
+        line.startswith("Two lesions") for line in findings(liver, *kinds, *sizes, count, template="ct-abdomen")
+    )
+    assert "Two lesions are present in the liver." in findings(
+        liver, *kinds[:2], *sizes[:2], count, template="ct-abdomen"
+    )
