@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..measure.quantities import QUANTITIES, Dimension, dimension_of, display
 from ..model import Fact, Verdict
 from .claims import Claim, Value
-from .reader import Measure
+from .mentions import Measure
 from .world import Thing, World, fact_ids
 
 
@@ -58,7 +58,9 @@ PLAIN = ("long_axis", "max_diameter_3d", "mean_diameter")
 EXTENTS = {"extent_cc": "craniocaudal", "extent_ap": "anterior-posterior", "extent_lr": "left-right"}
 
 
-def agree(world: World, claimed: float, known: float, dimension: Dimension, about: bool = False, decimals: int = 0) -> bool:
+def agree(
+    world: World, claimed: float, known: float, dimension: Dimension, about: bool = False, decimals: int = 0
+) -> bool:
     """Whether two numbers of one dimension (mm, mL, HU, ...) say the same."""
     t = world.lex.physics["tolerance"]
     part = t["about_part"] if about else 0.0
@@ -70,7 +72,7 @@ def agree(world: World, claimed: float, known: float, dimension: Dimension, abou
         if decimals and size < 1.0:
             allowed = max(allowed, t["volume_small_ml"])
         elif not decimals and size < 10.0:
-            allowed = max(allowed, 0.5) if about or size >= 1.0 and abs(round(known) - claimed) < 1e-9 else allowed
+            allowed = max(allowed, 0.5) if about or (size >= 1.0 and abs(round(known) - claimed) < 1e-9) else allowed
     elif dimension is Dimension.AREA:
         allowed = t["area_part"] * size
     elif dimension is Dimension.INTENSITY:
@@ -131,9 +133,14 @@ def check_value(world: World, thing: Thing, value: Value, claim: Claim) -> Outco
     """One number of a claim against one thing."""
     measure = value.measure
     node = "lymph node" in thing.findings
-    if (value.by and claim.changes) or measure.dimension is Dimension.PERCENT or (measure.signed and measure.dimension is not Dimension.INTENSITY):
-        if not (measure.dimension is Dimension.PERCENT and thing.get("fat_percent") and not claim.changes and not measure.signed):
-            return _change_amount(world, thing, value, claim)
+    if (
+        (value.by and claim.changes)
+        or measure.dimension is Dimension.PERCENT
+        or (measure.signed and measure.dimension is not Dimension.INTENSITY)
+    ) and not (
+        measure.dimension is Dimension.PERCENT and thing.get("fat_percent") and not claim.changes and not measure.signed
+    ):
+        return _change_amount(world, thing, value, claim)
     if value.prior:
         return _prior_value(world, thing, value, node)
     if len(measure.values) > 1:
@@ -153,16 +160,20 @@ def _holds(world: World, value: Value, known: float, dimension: Dimension) -> bo
     claimed = value.measure.values[0]
     if value.measure.to is not None:
         low, high = sorted((claimed, value.measure.to))
-        return low - 1e-9 <= known <= high + 1e-9 or agree(world, low, known, dimension) or agree(world, high, known, dimension)
+        return (
+            low - 1e-9 <= known <= high + 1e-9
+            or agree(world, low, known, dimension)
+            or agree(world, high, known, dimension)
+        )
     if value.cmp == "<":
-        return known < claimed or agree(world, claimed, known, dimension) and known <= claimed * 1.02
+        return known < claimed or (agree(world, claimed, known, dimension) and known <= claimed * 1.02)
     if value.cmp == ">":
-        return known > claimed or agree(world, claimed, known, dimension) and known >= claimed * 0.98
+        return known > claimed or (agree(world, claimed, known, dimension) and known >= claimed * 0.98)
     return agree(world, claimed, known, dimension, value.cmp == "~", value.measure.decimals)
 
 
 def _axes(world: World, thing: Thing, value: Value) -> Outcome:
-    """"14 x 9 mm" is longest and perpendicular diameter; three numbers are those and another, or the three extents."""
+    """ "14 x 9 mm" is longest and perpendicular diameter; three numbers are those and another, or the three extents."""
     claimed = sorted(value.measure.values, reverse=True)
     about = value.cmp == "~"
     long_axis, short_axis = thing.get("long_axis"), thing.get("short_axis")
@@ -179,7 +190,11 @@ def _axes(world: World, thing: Thing, value: Value) -> Outcome:
             if hit is not None:
                 rest.remove(hit)
         if len(claimed) - len(rest) == 2 and all(any(same(n, f) for f in others) for n in rest):
-            return supported(f"{_capital(thing.label)} measures {display(long_axis)} by {display(short_axis)}.", long_axis, short_axis)
+            return supported(
+                f"{_capital(thing.label)} measures {display(long_axis)} by {display(short_axis)}.",
+                long_axis,
+                short_axis,
+            )
         if len(claimed) - len(rest) == 2 and not others:
             return unverifiable(f"The third dimension of {thing.label} is not among the facts.", long_axis, short_axis)
     if len(extents) >= len(claimed) and all(any(same(n, f) for f in extents) for n in claimed):
@@ -190,7 +205,9 @@ def _axes(world: World, thing: Thing, value: Value) -> Outcome:
         size = f"{display(long_axis)} by {display(short_axis)}" if short_axis else display(long_axis)
         return contradicted(f"{_capital(thing.label)} measures {size}.", long_axis, short_axis)
     if extents:
-        return contradicted(f"{_capital(thing.label)}: the extents are {', '.join(display(f) for f in extents)}.", *extents)
+        return contradicted(
+            f"{_capital(thing.label)}: the extents are {', '.join(display(f) for f in extents)}.", *extents
+        )
     return unverifiable(f"No diameters of {thing.label} are among the facts.", *_first(thing))
 
 
@@ -217,7 +234,9 @@ def _prior_value(world: World, thing: Thing, value: Value, node: bool) -> Outcom
         known = sorted((_number(p) for p in pair), reverse=True)
         if not known:
             return unverifiable(f"The earlier value of {thing.label} is not among the facts.", *_first(thing))
-        if len(known) == len(claimed) and all(agree(world, a, b, Dimension.LENGTH) for a, b in zip(claimed, known, strict=True)):
+        if len(known) == len(claimed) and all(
+            agree(world, a, b, Dimension.LENGTH) for a, b in zip(claimed, known, strict=True)
+        ):
             return supported(f"{_capital(thing.label)} had these diameters before.", *pair)
         if len(known) < len(claimed) and any(agree(world, a, known[0], Dimension.LENGTH) for a in claimed):
             return unverifiable(f"Only one earlier diameter of {thing.label} is known.", *pair)
@@ -259,7 +278,9 @@ def _change_amount(world: World, thing: Thing, value: Value, claim: Claim) -> Ou
     for known, fact in computed:
         if not claim.changes and not measure.signed:
             amount = abs(amount) * (1 if known >= 0 else -1)
-        if agree(world, amount, known, dimension, value.cmp == "~") or (value.cmp == ">" and abs(known) > abs(amount) and known * amount > 0):
+        if agree(world, amount, known, dimension, value.cmp == "~") or (
+            value.cmp == ">" and abs(known) > abs(amount) and known * amount > 0
+        ):
             return supported(f"{_capital(thing.label)} changed by {known:+.3g}{'%' if percent else ''}.", fact)
     known, fact = computed[0]
     return contradicted(f"{_capital(thing.label)} changed by {known:+.3g}{'%' if percent else ''}.", fact)
@@ -323,7 +344,12 @@ def check_change(world: World, thing: Thing, change: str, claim: Claim) -> Outco
         return unverifiable(f"Whether {thing.label} is new is not known.", *_first(thing))
     if change in ("resolved", "not resolved"):
         gone = not thing.present or trend == "resolved"
-        return _yes(gone, change == "resolved", f"{name} {'is gone' if gone else 'is present'}.", fact or thing.get("presence") or (thing.facts[0] if thing.facts else None))
+        return _yes(
+            gone,
+            change == "resolved",
+            f"{name} {'is gone' if gone else 'is present'}.",
+            fact or thing.get("presence") or (thing.facts[0] if thing.facts else None),
+        )
     if trend == "new" or trend == "resolved":
         return contradicted(f"{name} is {_words(trend)}.", fact)
     known = relative_change(thing, _quantity_of_change(claim))
@@ -346,7 +372,9 @@ def _against_trend(name: str, trend: str, change: str, fact: Fact | None) -> Out
     return _yes(trend == wanted[plain], change == plain, f"{name} is {_words(trend)}.", fact)
 
 
-def _against_numbers(world: World, name: str, known: tuple[float, float, float, Fact], trend: str, change: str, claim: Claim) -> Outcome:
+def _against_numbers(
+    world: World, name: str, known: tuple[float, float, float, Fact], trend: str, change: str, claim: Claim
+) -> Outcome:
     t = world.lex.physics["tolerance"]
     before, now, percent, fact = known
     delta = now - before
@@ -431,10 +459,12 @@ def check_avid(world: World, thing: Thing, kind: str) -> Outcome:
 
 
 def check_than(world: World, a: Thing, b: Thing, claim: Claim) -> Outcome:
-    """"Larger than": two things compared by the quantity that is named, else by their size."""
+    """ "Larger than": two things compared by the quantity that is named, else by their size."""
     quantity = claim.quantity if claim.quantity not in EXTENTS else ""
     density = "mean" if (claim.density and not claim.finding) or quantity == "mean" else ""
-    order = [density or quantity, "long_axis", "volume"] if a.findings or density or quantity else ["volume", "long_axis"]
+    order = (
+        [density or quantity, "long_axis", "volume"] if a.findings or density or quantity else ["volume", "long_axis"]
+    )
     if claim.uptake or quantity.startswith("suv") or claim.avid:
         order = ["suv_max", "suv_mean"]
     for name in order:

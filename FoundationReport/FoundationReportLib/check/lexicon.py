@@ -181,7 +181,9 @@ class Lexicon:
         return other in self.finding_ancestors(name)
 
 
+@cache
 def load_data(name: str) -> dict[str, Any]:
+    """One of the JSON files; what is returned is shared and must not be changed."""
     data: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     return data
 
@@ -304,7 +306,21 @@ def _add_phrases(lex: Lexicon, data: dict[str, Any]) -> None:
         lex.exact.setdefault(text, []).append(Entry("CATEGORY", value))
     lex.exact.setdefault("L", []).append(Entry("SIDE", "left"))
     lex.exact.setdefault("R", []).append(Entry("SIDE", "right"))
-    for word in ("and", "or", "but", "while", "whereas", "with", "which", "although", "however", "whilst", "though", "vs", "versus"):
+    for word in (
+        "and",
+        "or",
+        "but",
+        "while",
+        "whereas",
+        "with",
+        "which",
+        "although",
+        "however",
+        "whilst",
+        "though",
+        "vs",
+        "versus",
+    ):
         lex.add([word], Entry("CONJ", word))
     for word in ("a", "an", "there is", "there are", "there was", "there were"):
         lex.add([word], Entry("DET", "a"))

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ..model import Fact, Facts, Judgement, Kind, Report, Verdict
-from .claims import Claim, Reading, Site, understand
+from .claims import Claim, Reading, Site
 from .compare import Outcome, contradicted, no_prior, supported, unverifiable, worst
 from .judge import judge
-from .reader import Mention, read
+from .mentions import Mention
+from .reader import read
 from .sentences import Sentence, split
 from .study import check_categories, check_modality, check_quotes, check_technique
+from .understand import understand
 from .world import Match, Thing, World, world_of
 
 
@@ -104,12 +106,21 @@ def check_sentence(world: World, sentence: Sentence, context: list[Thing]) -> Ch
     if sentence.heading:
         mentions = _headed(world, sentence.heading, mentions)
     reading = understand(mentions, world.lex)
-    outcomes = [*check_modality(world, reading), *check_technique(world, reading), *check_categories(world, reading), *check_quotes(world, reading)]
+    outcomes = [
+        *check_modality(world, reading),
+        *check_technique(world, reading),
+        *check_categories(world, reading),
+        *check_quotes(world, reading),
+    ]
     things: list[Thing] = []
     substantial = bool(outcomes)
     if reading.no_prior:
         missing = no_prior(world)
-        outcomes.append(supported("No earlier study was compared.") if missing else contradicted("An earlier study was compared.", world.image_fact("comparison")))
+        outcomes.append(
+            supported("No earlier study was compared.")
+            if missing
+            else contradicted("An earlier study was compared.", world.image_fact("comparison"))
+        )
         substantial = True
     elif reading.compares:
         missing = no_prior(world)
@@ -161,9 +172,11 @@ def _only_place(claim: Claim) -> bool:
 
 
 def _in_study(world: World, claim: Claim) -> bool:
-    """"CT of the chest": something of the facts lies there, or it is part of what they speak of."""
+    """ "CT of the chest": something of the facts lies there, or it is part of what they speak of."""
     nodes = [n for t in (*world.organs, *world.things) for n in t.nodes]
-    return all(any(world.lex.place_in(k, n) or world.lex.place_in(n, k) for k in nodes) for s in claim.sites for n in s.nodes)
+    return all(
+        any(world.lex.place_in(k, n) or world.lex.place_in(n, k) for k in nodes) for s in claim.sites for n in s.nodes
+    )
 
 
 def _about_nothing(claim: Claim) -> bool:
@@ -183,7 +196,10 @@ def _between(world: World, checked: list[Checked]) -> None:
             if not _same_matter(world, first, second):
                 continue
             for mine, other in ((n, m), (m, n)):
-                if checked[mine].outcome.verdict is Verdict.UNVERIFIABLE and checked[other].outcome.verdict is not Verdict.CONTRADICTED:
+                if (
+                    checked[mine].outcome.verdict is Verdict.UNVERIFIABLE
+                    and checked[other].outcome.verdict is not Verdict.CONTRADICTED
+                ):
                     reason = f'It contradicts another sentence: "{_short(checked[other].text)}"'
                     checked[mine].outcome = Outcome(Verdict.CONTRADICTED, reason, checked[mine].outcome.facts)
     _numbers_between(checked)
@@ -191,7 +207,15 @@ def _between(world: World, checked: list[Checked]) -> None:
 
 def _same_matter(world: World, a: Claim, b: Claim) -> bool:
     no, yes = (a, b) if a.negated else (b, a)
-    if no.changes or no.values or no.size or no.select == "other" or no.avid or no.enlarged_node or "resolved" in yes.changes:
+    if (
+        no.changes
+        or no.values
+        or no.size
+        or no.select == "other"
+        or no.avid
+        or no.enlarged_node
+        or "resolved" in yes.changes
+    ):
         return False
     if world.concept(no.finding, yes.finding) is not Match.YES:
         return False
@@ -202,7 +226,11 @@ def _same_matter(world: World, a: Claim, b: Claim) -> bool:
                 continue
             if not here.nodes and not there.nodes:
                 return True
-            if here.nodes and there.nodes and all(any(world.lex.place_in(t, h) for t in there.nodes) for h in here.nodes):
+            if (
+                here.nodes
+                and there.nodes
+                and all(any(world.lex.place_in(t, h) for t in there.nodes) for h in here.nodes)
+            ):
                 return True
     return False
 
@@ -215,7 +243,15 @@ def _numbers_between(checked: list[Checked]) -> None:
             continue
         for claim in item.claims:
             for value in claim.values:
-                if value.cmp or value.prior or value.by or value.measure.to is not None or value.measure.signed or claim.plural or claim.count:
+                if (
+                    value.cmp
+                    or value.prior
+                    or value.by
+                    or value.measure.to is not None
+                    or value.measure.signed
+                    or claim.plural
+                    or claim.count
+                ):
                     continue
                 if not claim.sites or not claim.sites[0].nodes or claim.select:
                     continue
@@ -223,7 +259,12 @@ def _numbers_between(checked: list[Checked]) -> None:
                 number = value.measure.values[0]
                 other = seen.setdefault(key, (n, number))
                 unsettled = Verdict.UNVERIFIABLE in (item.outcome.verdict, checked[other[0]].outcome.verdict)
-                if other[0] != n and abs(other[1] - number) > max(1.0, 0.1 * abs(number)) and unsettled and not claim.finding:
+                if (
+                    other[0] != n
+                    and abs(other[1] - number) > max(1.0, 0.1 * abs(number))
+                    and unsettled
+                    and not claim.finding
+                ):
                     for mine, theirs in ((n, other[0]), (other[0], n)):
                         if checked[mine].outcome.verdict is Verdict.UNVERIFIABLE:
                             reason = f'It gives another number than: "{_short(checked[theirs].text)}"'

@@ -5,23 +5,24 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 
-_ABBREVIATIONS = (
-    "approx|ca|cf|dr|e\\.g|etc|fig|i\\.e|i\\.v|im|img|incl|left lat|lt|max|min|no|nod|nr|p\\.o|prev|rt|seg|segm|ser|se|st|vs|resp|vol|diam|ant|post|lat|sup|inf|bilat|abd|ant|cm|mm"
-)
-_NOT_END = re.compile(rf"(?:\b(?:{_ABBREVIATIONS})|\b[A-Za-z]|\b\d{{1,2}})\.$", re.IGNORECASE)
+from .lexicon import load_data
+
 _END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]?[A-Z0-9•*-])")
-_HEADING = re.compile(
-    r"^\s*(?:findings?|impressions?|conclusions?|technique|comparison|indication|history|clinical (?:history|information|indication|data)|examination|exam|summary|results?|"
-    r"recommendations?|assessment|opinion|report|procedure|interpretation|reason for (?:exam|study))\s*:?\s*$",
-    re.IGNORECASE,
-)
-_SECTION = re.compile(
-    r"^\s*(findings?|impressions?|conclusions?|summary|results?|opinion|assessment|report|interpretation)\s*:\s*(?=\S)", re.IGNORECASE
-)
-
-
 _INLINE = re.compile(r"^(?:\d+[.)]\s*)?([A-Z][A-Za-z ,/&-]{2,40}):\s")
+
+
+@cache
+def _not_end() -> re.Pattern[str]:
+    short = "|".join(re.escape(word) for word in load_data("phrases")["abbreviations"])
+    return re.compile(rf"(?:\b(?:{short})|(?-i:\b[a-z])|\b\d{{1,2}})\.$", re.IGNORECASE)
+
+
+@cache
+def _headings(key: str, end: str) -> re.Pattern[str]:
+    words = "|".join(re.escape(word) for word in load_data("phrases")[key])
+    return re.compile(rf"^\s*(?:{words}){end}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,14 @@ def split(text: str) -> list[Sentence]:
             if not stripped:
                 heading = ""
             continue
-        if _HEADING.match(stripped):
+        if _headings("headings", r"\s*:?\s*$").match(stripped):
             heading = ""
             continue
         bare = re.fullmatch(r"(?:[-•*#]\s*)?([A-Za-z][A-Za-z ,/&()-]{1,50}):\s*", stripped)
         if bare:
             heading = bare[1]
             continue
-        stripped = _SECTION.sub("", stripped)
+        stripped = _headings("headings_before_text", r"\s*:\s*(?=\S)").sub("", stripped)
         stripped = re.sub(r"^#+\s*", "", stripped)
         inline = ""
         for part in _sentences(stripped):
@@ -76,7 +77,7 @@ def _sentences(line: str) -> list[str]:
     start = 0
     for match in _END.finditer(line):
         piece = line[start : match.start()]
-        if _NOT_END.search(piece) and not re.search(r"(?:mm|cm|ml|HU|%|\d\d)\.$", piece):
+        if _not_end().search(piece) and not re.search(r"(?:mm|cm|ml|HU|%|\d\d)\.$", piece):
             enumerated = re.fullmatch(r"\s*\d{1,2}\.", piece)
             if enumerated or not re.search(r"\b\d{1,2}\.$", piece):
                 continue

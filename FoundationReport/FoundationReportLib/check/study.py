@@ -20,7 +20,7 @@ _COVERAGE_SAYS = {
 
 
 def check_coverage(world: World, claim: Claim) -> Outcome:
-    """"The kidneys are not included", "adrenal glands: not assessed"."""
+    """ "The kidneys are not included", "adrenal glands: not assessed"."""
     outcomes = []
     for site in claim.sites or [Site()]:
         if site.empty:
@@ -28,7 +28,12 @@ def check_coverage(world: World, claim: Claim) -> Outcome:
             continue
         covered = world.coverage(site)
         if not covered:  # a region: its organs
-            covered = [(o, f) for o in world.organs for f in o.facts if f.quantity == "coverage" and world.place(site, o) is Match.YES]
+            covered = [
+                (o, f)
+                for o in world.organs
+                for f in o.facts
+                if f.quantity == "coverage" and world.place(site, o) is Match.YES
+            ]
             if site.nodes and covered:
                 outcomes.append(_region(claim.coverage, covered))
                 continue
@@ -56,16 +61,24 @@ def _region(claimed: str, covered: list[tuple[Thing, Fact]]) -> Outcome:
     facts = [f for _, f in covered]
     if claimed == "partly_in_view":
         mixed = "partly_in_view" in values or ("outside_view" in values and len(values) > 1)
-        return supported("Parts of it are in view.", *facts) if mixed else contradicted(f"Its organs: {', '.join(sorted(map(words, values)))}.", *facts)
+        return (
+            supported("Parts of it are in view.", *facts)
+            if mixed
+            else contradicted(f"Its organs: {', '.join(sorted(map(words, values)))}.", *facts)
+        )
     if claimed == "outside_view":
-        return supported("Its organs are outside the view.", *facts) if values == {"outside_view"} else contradicted("Organs of it are in view.", *facts)
+        return (
+            supported("Its organs are outside the view.", *facts)
+            if values == {"outside_view"}
+            else contradicted("Organs of it are in view.", *facts)
+        )
     if claimed == "not_assessed" and "assessed" not in values:
         return supported("None of its organs was assessed.", *facts)
     return unverifiable("Its organs differ in this.", *facts)
 
 
 def check_normal(world: World, claim: Claim, site: Site) -> Outcome:
-    """"Unremarkable": contradicted by any finding there; supported only where something was searched for and not found."""
+    """ "Unremarkable": contradicted by a finding there; supported only where a search found nothing."""
     abnormal = claim.normal == "abnormal" or (claim.negated and claim.normal != "")
     if claim.select == "other":
         return unverifiable("Whether the rest of it is normal was not looked at.")
@@ -84,7 +97,9 @@ def check_normal(world: World, claim: Claim, site: Site) -> Outcome:
     organs = [o for o, _ in covered]
     searched = [s.fact for s in (*world.searches, *(c for c in world.counts if c.found == 0)) if s.organ in organs]
     sides = {o.side for o in organs}
-    with_search = {s.organ.side for s in world.searches if s.organ in organs} | {c.organ.side for c in world.counts if c.found == 0 and c.organ in organs}
+    with_search = {s.organ.side for s in world.searches if s.organ in organs} | {
+        c.organ.side for c in world.counts if c.found == 0 and c.organ in organs
+    }
     if searched and sides <= with_search:
         return supported("What was searched for there was not found.", *searched)
     return unverifiable("Nothing was searched for there.", *(f for _, f in covered))
@@ -97,7 +112,7 @@ def _is_there(world: World, site: Site, thing: Thing) -> bool:
 
 
 def check_size(world: World, claim: Claim, site: Site) -> Outcome:
-    """"Enlarged", "of normal size": by a category fact, else by published sizes with wide margins."""
+    """ "Enlarged", "of normal size": by a category fact, else by published sizes with wide margins."""
     outcomes = []
     for organ in world.at(site):
         outcomes.append(_organ_size(world, claim, organ))
@@ -115,7 +130,9 @@ def _organ_size(world: World, claim: Claim, organ: Thing) -> Outcome:
                 return _size(wanted == "enlarged", f"{capital(organ.subject.name)}: {fact.value}.", fact)
             if re.search(r"small|below|atroph|reduced", text):
                 return _size(wanted == "small", f"{capital(organ.subject.name)}: {fact.value}.", fact)
-    norm = next((world.lex.physics["organ_sizes"][n] for n in organ.nodes if n in world.lex.physics["organ_sizes"]), None)
+    norm = next(
+        (world.lex.physics["organ_sizes"][n] for n in organ.nodes if n in world.lex.physics["organ_sizes"]), None
+    )
     fact_or_none = organ.get(norm["quantity"]) if norm is not None else None
     if norm is None or fact_or_none is None:
         return unverifiable(f"What size of {organ.subject.name} is normal is not among the facts.", *organ.facts[:1])
@@ -148,12 +165,20 @@ def check_study_value(world: World, claim: Claim) -> Outcome:
 
 def _study_value(world: World, value: Value, quantity: str, claim: Claim) -> Outcome:
     measure = value.measure
-    if measure.dimension is Dimension.PERCENT or value.by or (measure.signed and measure.dimension is not Dimension.INTENSITY):
+    if (
+        measure.dimension is Dimension.PERCENT
+        or value.by
+        or (measure.signed and measure.dimension is not Dimension.INTENSITY)
+    ):
         return _sum_amount(world, value, claim)
     if measure.dimension is Dimension.TIME:
         quantity = "interval"
-    if value.prior and quantity.endswith("sum_of_diameters") or quantity == "baseline_sum":
-        facts = [_anywhere(world, "baseline_sum"), _anywhere(world, "nadir_sum"), _anywhere(world, "prior", "sum_of_diameters")]
+    if (value.prior and quantity.endswith("sum_of_diameters")) or quantity == "baseline_sum":
+        facts = [
+            _anywhere(world, "baseline_sum"),
+            _anywhere(world, "nadir_sum"),
+            _anywhere(world, "prior", "sum_of_diameters"),
+        ]
     else:
         facts = [world.image_fact(quantity) or (_anywhere(world, quantity) if quantity in SUMS else None)]
         if quantity == "slice_thickness":
@@ -168,7 +193,11 @@ def _study_value(world: World, value: Value, quantity: str, claim: Claim) -> Out
     for fact in known:
         tight = quantity in ("slice_thickness", "slice_spacing", "field_strength")
         size = number(fact)
-        good = abs(measure.values[0] - size) <= max(0.05, 0.1 * size) if tight else agree(world, measure.values[0], size, measure.dimension or Dimension.OTHER, value.cmp == "~")
+        good = (
+            abs(measure.values[0] - size) <= max(0.05, 0.1 * size)
+            if tight
+            else agree(world, measure.values[0], size, measure.dimension or Dimension.OTHER, value.cmp == "~")
+        )
         if good:
             return supported(f"{capital(words(fact.quantity))}: {display(fact)}.", fact)
     return contradicted(f"{capital(words(known[0].quantity))}: {display(known[0])}.", known[0])
@@ -183,7 +212,14 @@ def _anywhere(world: World, quantity: str, of: str = "") -> Fact | None:
 
 def _sum_facts(world: World) -> tuple[float, float, Fact] | None:
     now = next((f for f in world.facts.facts if f.quantity == "sum_of_diameters"), None)
-    before = next((f for f in world.facts.facts if f.quantity in ("nadir_sum", "baseline_sum") or (f.quantity == "prior" and f.of == "sum_of_diameters")), None)
+    before = next(
+        (
+            f
+            for f in world.facts.facts
+            if f.quantity in ("nadir_sum", "baseline_sum") or (f.quantity == "prior" and f.of == "sum_of_diameters")
+        ),
+        None,
+    )
     return (number(before), number(now), now) if now is not None and before is not None else None
 
 
@@ -192,7 +228,12 @@ def _sum_amount(world: World, value: Value, claim: Claim) -> Outcome:
     if missing is not None:
         return missing
     percent = value.measure.dimension is Dimension.PERCENT
-    facts = [f for f in world.facts.facts if f.quantity == ("change_percent" if percent else "change") and f.of in ("sum_of_diameters", "baseline_sum", "nadir_sum")]
+    facts = [
+        f
+        for f in world.facts.facts
+        if f.quantity == ("change_percent" if percent else "change")
+        and f.of in ("sum_of_diameters", "baseline_sum", "nadir_sum")
+    ]
     numbers = [(number(f), f) for f in facts]
     known = _sum_facts(world)
     if not numbers and known is not None:
@@ -205,7 +246,13 @@ def _sum_amount(world: World, value: Value, claim: Claim) -> Outcome:
         amount = -abs(amount)
     for size, fact in numbers:
         unsigned = not value.measure.signed and not claim.changes
-        if agree(world, abs(amount) if unsigned else amount, abs(size) if unsigned else size, value.measure.dimension or Dimension.LENGTH, value.cmp == "~"):
+        if agree(
+            world,
+            abs(amount) if unsigned else amount,
+            abs(size) if unsigned else size,
+            value.measure.dimension or Dimension.LENGTH,
+            value.cmp == "~",
+        ):
             return supported(f"The sum changed by {size:+.3g}{'%' if percent else ' mm'}.", fact)
     return contradicted(f"The sum changed by {numbers[0][0]:+.3g}{'%' if percent else ' mm'}.", numbers[0][1])
 
@@ -221,7 +268,11 @@ def _sum_change(world: World, claim: Claim) -> Outcome:
     reason = f"The sum was {before:g} mm and is {now:g} mm."
     outcomes = []
     for change in claim.changes:
-        holds = {"larger": now > before, "smaller": now < before, "stable": abs(now - before) <= max(2.0, 0.1 * before)}.get(change.removeprefix("not "))
+        holds = {
+            "larger": now > before,
+            "smaller": now < before,
+            "stable": abs(now - before) <= max(2.0, 0.1 * before),
+        }.get(change.removeprefix("not "))
         if holds is None:
             return unverifiable(reason, fact)
         outcomes.append(supported(reason, fact) if holds != change.startswith("not ") else contradicted(reason, fact))
@@ -254,7 +305,9 @@ def check_technique(world: World, reading: Reading) -> list[Outcome]:
             out.append(unverifiable("The contrast phase is not among the facts."))
         else:
             same = phase in str(fact.value).lower() or str(fact.value).lower() in phase
-            out.append(supported(f"Phase: {fact.value}.", fact) if same else contradicted(f"Phase: {fact.value}.", fact))
+            out.append(
+                supported(f"Phase: {fact.value}.", fact) if same else contradicted(f"Phase: {fact.value}.", fact)
+            )
     return out
 
 
@@ -295,7 +348,9 @@ def check_categories(world: World, reading: Reading) -> list[Outcome]:
             known = [(f, r) for f, r in fitting if r]
         else:
             name = re.sub(r"[^a-z]", "", system)
-            known = [(f, _grade(str(f.value))) for f in facts if not name or name in re.sub(r"[^a-z]", "", f.of.lower())]
+            known = [
+                (f, _grade(str(f.value))) for f in facts if not name or name in re.sub(r"[^a-z]", "", f.of.lower())
+            ]
             value = _grade(value)
         if not known:
             missing = no_prior(world) if system == "response" else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The facts as the checker looks at them: things with a finding and a place, organs, what was searched for and where."""
+"""The facts as the checker looks at them: things with a finding and a place, organs, what was searched where."""
 
 from __future__ import annotations
 
@@ -142,7 +142,9 @@ class World:
             return found
         # A segment named "aorta" in a study of the abdomen is the abdominal aorta.
         parts = [n for n in site.nodes if n in self.lex.places and self.lex.places[n].family == "aorta part"]
-        return [o for o in self.organs if parts and all(n in o.nodes for p in parts for n in self.lex.places[p].parents[:1])]
+        return [
+            o for o in self.organs if parts and all(n in o.nodes for p in parts for n in self.lex.places[p].parents[:1])
+        ]
 
     # --- what was searched ---
 
@@ -179,7 +181,9 @@ class World:
         """Whether all that were counted are among the things."""
         site = Site(search.organ.nodes, search.organ.side)
         known = [
-            t for t in self.things if t.present and self.finding(search.finding, t) is Match.YES and self.place(site, t) is Match.YES
+            t
+            for t in self.things
+            if t.present and self.finding(search.finding, t) is Match.YES and self.place(site, t) is Match.YES
         ]
         return len(known) == search.found
 
@@ -189,7 +193,9 @@ class World:
         for search in self.all_counts():
             if not self._counts(finding, search.finding):
                 continue
-            whole = site.nodes and all(any(k == n for k in search.organ.nodes) or self._only_part(n, search.organ) for n in site.nodes)
+            whole = site.nodes and all(
+                any(k == n for k in search.organ.nodes) or self._only_part(n, search.organ) for n in site.nodes
+            )
             if site.nodes and not whole:
                 continue
             if site.side not in ("", "both") and search.organ.side not in ("both", site.side):
@@ -202,13 +208,23 @@ class World:
             sides = {s.organ.side for s in found}
             if not {"left", "right"} <= sides and "both" not in sides and "" not in sides:
                 other = "left" if "right" in sides else "right"
-                known = [t for t in self.things if t.present and self.finding(finding, t) is Match.YES and self.place(Site(site.nodes, other), t) is Match.YES]
+                known = [
+                    t
+                    for t in self.things
+                    if t.present
+                    and self.finding(finding, t) is Match.YES
+                    and self.place(Site(site.nodes, other), t) is Match.YES
+                ]
                 return sum(s.found for s in found) + len(known), tuple(s.fact for s in found), False
             whole_pair = [s for s in found if s.organ.side in ("", "both")]
             found = whole_pair[:1] or found
         total = sum(s.found for s in found)
         if not site.nodes:  # nobody counted everywhere
-            here = [t for t in self.things if t.present and self.finding(finding, t) is Match.YES and self.place(site, t) is Match.YES]
+            here = [
+                t
+                for t in self.things
+                if t.present and self.finding(finding, t) is Match.YES and self.place(site, t) is Match.YES
+            ]
             if len(here) > total:
                 return len(here), tuple(f for t in here for f in t.facts[:1]), False
         return total, tuple(s.fact for s in found), all(s.fact.exhaustive for s in found)
@@ -282,9 +298,9 @@ def _has_prior(facts: Facts, world: World) -> bool:
     comparison = world.image_fact("comparison")
     if comparison is not None:
         return comparison.value not in (False, "none", "no", "")
-    return any(f.quantity in ("prior", "change", "change_percent", "trend", "baseline_sum") for f in facts.facts) or any(
-        f.source is not None and f.source.prior for f in facts.facts
-    )
+    return any(
+        f.quantity in ("prior", "change", "change_percent", "trend", "baseline_sum") for f in facts.facts
+    ) or any(f.source is not None and f.source.prior for f in facts.facts)
 
 
 def _read_place(lex: Lexicon, text: str) -> tuple[list[str], str]:
@@ -309,7 +325,9 @@ def _placed(world: World, subject: Subject, own: tuple[Fact, ...]) -> tuple[tupl
         nodes = [_new_place(world, subject.organ)]
     region, region_side = _read_place(lex, subject.region)
     # The head of the pancreas is no part of the head: a region is read together with its organ.
-    together = _read_place(lex, f"{subject.region} of the {subject.organ}") if subject.region and subject.organ else None
+    together = (
+        _read_place(lex, f"{subject.region} of the {subject.organ}") if subject.region and subject.organ else None
+    )
     if together is not None and len(together[0]) == 1 and together[0] != nodes:
         region, region_side = together
     if subject.region and not region:
@@ -368,7 +386,9 @@ def _thing(world: World, subject: Subject, own: tuple[Fact, ...], facts: Facts) 
                 nodes = tuple(dict.fromkeys((*nodes, *_read_place(world.lex, fact.of)[0])))
     findings = _findings(world, subject)
     gone = any(
-        (f.quantity == "presence" and f.value == "searched_not_found") or (f.quantity == "trend" and f.value == "resolved") for f in own
+        (f.quantity == "presence" and f.value == "searched_not_found")
+        or (f.quantity == "trend" and f.value == "resolved")
+        for f in own
     )
     return Thing(subject, findings, nodes, side, own, not gone)
 
@@ -422,7 +442,17 @@ def _categories_as_things(world: World) -> None:
             if any(m.kind == "NEG" for m in mentions) and concepts:
                 world.searches.append(Search(fact, organ, concepts[0], 0))
             elif concepts:
-                world.things.append(Thing(organ.subject, (concepts[0],), organ.nodes, organ.side, (fact, *(f for f in organ.facts if f is not fact)), True, severity))
+                world.things.append(
+                    Thing(
+                        organ.subject,
+                        (concepts[0],),
+                        organ.nodes,
+                        organ.side,
+                        (fact, *(f for f in organ.facts if f is not fact)),
+                        True,
+                        severity,
+                    )
+                )
 
 
 def _names(world: World) -> None:
@@ -431,7 +461,10 @@ def _names(world: World) -> None:
     for thing in (*world.things,):
         forms = {thing.subject.name, thing.subject.id.replace("_", " ")}
         for form in list(forms):
-            match = re.fullmatch(r"(?i)\s*(non-?\s?target|target|new|lesion|node|nodule|tumou?r|mass|t|l|tl|nt|cyst|metastasis)[\s_#-]*(?:lesion)?[\s_#-]*(\d{1,2})\s*", form)
+            match = re.fullmatch(
+                r"(?i)\s*(non-?\s?target|target|new|lesion|node|nodule|tumou?r|mass|t|l|tl|nt|cyst|metastasis)[\s_#-]*(?:lesion)?[\s_#-]*(\d{1,2})\s*",
+                form,
+            )
             if match:
                 kind, number = match[1].lower().replace(" ", "").replace("-", ""), match[2]
                 word = {"t": "target", "tl": "target", "nt": "nontarget", "l": "lesion"}.get(kind, kind)

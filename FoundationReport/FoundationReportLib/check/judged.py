@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The answer to one claim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .compare import Outcome
+from .world import Thing
+
+
+@dataclass
+class Judged:
+    """A claim's outcome and the things that it was about."""
+
+    outcome: Outcome
+    things: list[Thing] = field(default_factory=list)

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From mentions to claims: who or what a part of a sentence speaks of, and what it says of it.
+
+A sentence is cut into chunks at commas, brackets and conjunctions. Each chunk continues the claim before it (more
+attributes of the same thing), joins it (one more thing of the same list) or begins a new one that inherits what it does
+not name itself ("a 14 mm nodule in the upper lobe and an 8 mm one in the lower lobe").
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..measure.quantities import Dimension
+from .chunks import chunks
+from .claims import Claim, Reading
+from .joining import Builder
+from .lexicon import Lexicon
+from .mentions import Mention
+
+
+def understand(mentions: list[Mention], lex: Lexicon) -> Reading:
+    """The claims of a sentence."""
+    mentions = _plain_words(mentions)
+    reading = Reading()
+    _study_level(mentions, reading)
+    builder = Builder(lex)
+    builder.respective = any(m.kind == "RESPECTIVELY" for m in mentions)
+    row = chunks(mentions)
+    for n, chunk in enumerate(row):
+        builder.next_link = row[n + 1].link if n + 1 < len(row) else ""
+        builder.take(chunk)
+    reading.claims = [c for c in builder.finish() if not _void(c)]
+    return reading
+
+
+_ADJECTIVES = {"suspicious", "concerning", "worrisome", "apparent", "indeterminate"}
+
+
+_AMOUNT_TO = {
+    "compatible with",
+    "consistent with",
+    "correspond to",
+    "corresponds to",
+    "corresponding to",
+    "in keeping with",
+    "representing",
+    "represent",
+    "represents",
+    "most consistent with",
+}
+
+
+def _plain_words(mentions: list[Mention]) -> list[Mention]:
+    """Words that hedge elsewhere: "no suspicious nodule", "corresponds to PR"."""
+    graded = any(m.kind in ("CATEGORY", "RADS", "QUOTE") for m in mentions)
+    out = []
+    denied = False
+    for mention in mentions:
+        word = " ".join(mention.text.lower().split())
+        denied = (denied or mention.kind == "NEG") and mention.kind != "SEP"
+        if mention.kind == "HEDGE" and ((denied and word in _ADJECTIVES) or (graded and word in _AMOUNT_TO)):
+            mention = replace(mention, kind="NEUTRAL")
+        out.append(mention)
+    return out
+
+
+def _void(claim: Claim) -> bool:
+    return (claim.headless and not claim.predicated and claim.count is None and not claim.negated) and not claim.select
+
+
+def _study_level(mentions: list[Mention], reading: Reading) -> None:
+    for mention in mentions:
+        if mention.kind in ("UNKNOWN", "DATE", "SLICE"):
+            reading.unknown.append(mention.text)
+        elif mention.kind == "TECHNIQUE":
+            reading.technique.append(mention.value)
+        elif mention.kind == "PHASE":
+            reading.phases.append(mention.value)
+        elif mention.kind == "MODALITY":
+            reading.modalities.append(mention.value)
+        elif mention.kind == "CATEGORY":
+            reading.categories.append(("response", mention.value))
+        elif mention.kind == "RADS":
+            reading.categories.append(mention.value)
+        elif mention.kind == "NOPRIOR":
+            reading.no_prior = True
+        elif mention.kind in ("COMPARE", "REMAINS"):
+            reading.compares = True
+        elif mention.kind == "HEDGE":
+            reading.hedged = True
+        elif mention.kind == "RECOMMEND":
+            reading.recommends = True
+        elif mention.kind == "QUOTE":
+            reading.quotes.append(mention.value)
+        implied = _IMPLIES.get(mention.kind) or _IMPLIES.get(f"{mention.kind} {mention.value}")
+        if mention.kind == "MEASURE" and mention.value.dimension is Dimension.INTENSITY:
+            implied = "CT"
+        if implied:
+            reading.terms.append((implied, mention.text))
+        for entry in (*mention.others, *([] if mention.kind != "TERM" else [mention])):
+            if entry.kind == "TERM":
+                reading.terms.append((str(entry.value), mention.text))
+
+
+_IMPLIES = {
+    "AVID": "PT",
+    "UPTAKE": "PT",
+    "QUANTITY suv_max": "PT",
+    "QUANTITY suv_mean": "PT",
+    "QUANTITY suv_peak": "PT",
+    "QUANTITY mtv": "PT",
+    "DENSITY hypo": "CT",
+    "DENSITY hyper": "CT",
+}
