@@ -74,7 +74,7 @@ def _card_and_files(name: str, family: str, ask: Ask | None) -> tuple[ModelCard,
     try:
         if ("/" in name or "\\" in name or name in (".", "..")) and folder.is_dir():
             require_packages("A model from a folder")
-            return _card_of_folder(family), local_snapshot(folder)
+            return _card_of_folder(family), local_snapshot(folder, ask)
         card = engine_card(name)
         if card.family != family:
             does = "writes no text; use it for suggestions" if family == CHAT else "gives no scores"

@@ -11,12 +11,14 @@ from FoundationSegLib.segmentation_io import SegmentationFile, SegmentRecord
 from FoundationSegLib.volume import Volume
 
 from ..errors import EngineError, StateError
-from ..model import Kind, Origin, Report, Statement
+from ..model import Kind, Origin, Report, Statement, Subject
 from ..signatures import OPEN
 from . import consistency
 from .base import BoolArray, Engine, Narrative, Said, Watch
-from .numbers import grounded, subjects_of
+from .numbers import grounded, subjects_of, words_of
 from .prompts import questions
+
+_OF_ANY_FINDING = {"lesion", "mass", "nodule", "focal", "lobe", "segment", "measuring", "size", "diameter", "about"}
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def merge(report: Report, narrative: Narrative) -> Merged:
         measured = [] if own.denies else subjects_of(said.text, report.facts)
         if own in known:
             notes.append(f'left out "{said.text}": the report says so already')
-        elif measured and all(subject.kind in (Kind.LESION, Kind.NODE) for subject in measured):
+        elif measured and all(_says_no_more(own, subject) for subject in measured):
             notes.append(f'left out "{said.text}": about {measured[0].id}, which was measured')
         else:
             found = grounded(said.text, report.facts)
@@ -96,6 +98,14 @@ def merge(report: Report, narrative: Narrative) -> Merged:
             number += 1
     whole = replace(report, statements=tuple(statements), next_statement=number, models=(*report.models, model))
     return Merged(whole, tuple(notes))
+
+
+def _says_no_more(said: consistency.Claim, subject: Subject) -> bool:
+    """Whether a sentence says of a finding only that it is there, and where: what was measured says that better."""
+    if subject.kind not in (Kind.LESION, Kind.NODE):
+        return False
+    known = consistency.claim(" ".join([*words_of(subject), subject.region])).words | _OF_ANY_FINDING
+    return said.words <= known
 
 
 def _place(statements: Sequence[Statement], said: Said) -> int:

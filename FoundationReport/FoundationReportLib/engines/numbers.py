@@ -134,6 +134,14 @@ def subjects_of(sentence: str, facts: Facts) -> list[Subject]:
     ]
 
 
+def words_of(subject: Subject) -> list[str]:
+    """What a subject's organ and finding are called."""
+    known = anatomy()
+    organ = known.organs.get(subject.organ)
+    findings = [word for word, name in known.finding_words.items() if name == subject.finding]
+    return [*(organ.words if organ is not None else (subject.organ,)), subject.finding, *findings]
+
+
 def _fits(finding: str, said: set[str]) -> bool:
     """ "lesion" is any finding, on either side."""
     return finding in ("", "lesion") or "lesion" in said or finding in said

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from FoundationReportLib.engines import Watch, load_engine, with_narrative
+from FoundationReportLib.engines import Narrative, Said, Watch, load_engine, merge, with_narrative
 from FoundationReportLib.engines.hf_chat import HfChat, Settings
+from FoundationReportLib.engines.prompts import Question
 from FoundationReportLib.errors import Cancelled, EngineError, StateError
 from FoundationReportLib.model import Origin, Report, Section, Side, State, Statement, Verdict
 from FoundationSegLib.predictor import CancelToken
@@ -106,9 +107,24 @@ def test_only_sections_that_a_model_can_add_to_are_asked(engine: HfChat) -> None
 
 
 def test_what_was_measured_is_not_said_a_second_time(engine: HfChat) -> None:
-    merged = ask(engine, "lesion", make_report(facts=lesion()))
-    assert vlm_texts(merged.report) == ["Small left pleural effusion."]
-    assert any("about lesion-1, which was measured" in note for note in merged.notes)
+    question = Question("findings", "", "?")
+    info = ask(engine, "cyst").report.models[0]
+    said = (
+        "Lesion in the right hepatic lobe.",
+        "A 30 mm mass in the liver.",
+        "The right liver lesion has a thick wall.",
+    )
+    merged = merge(make_report(facts=lesion()), Narrative(tuple(Said(question, text) for text in said), info))
+    assert vlm_texts(merged.report) == ["The right liver lesion has a thick wall."]
+    assert sum("about lesion-1, which was measured" in note for note in merged.notes) == 2
+    again = merge(merged.report, Narrative((Said(question, "Thick wall of the liver lesion on the right."),), info))
+    assert vlm_texts(again.report) == vlm_texts(merged.report) and "says so already" in again.notes[0]
+
+
+def test_a_number_near_the_fact_becomes_the_fact(engine: HfChat) -> None:
+    report = ask(engine, "lesion", make_report(facts=lesion(long_axis=25.0))).report
+    (statement, _) = [s for s in report.statements if s.origin is Origin.VLM]
+    assert statement.text == "A 25 mm hypodense lesion in the right hepatic lobe." and statement.facts == ("f2",)
 
 
 def test_the_wrong_side_of_a_model_is_contradicted_by_the_check(engine: HfChat) -> None:

@@ -76,7 +76,7 @@ def test_without_consent_nothing_is_asked_for(case: Served) -> None:
 
 
 def test_cancelling_a_download_keeps_what_came(case: Served) -> None:
-    case.hub.files[f"{REPO}/more.safetensors"] = bytes(range(256)) * 4000
+    case.hub.files[f"{REPO}/large.json"] = bytes(range(256)) * 4000
     case.hub.faults.slow_s = 0.02
     token = CancelToken()
 
@@ -150,6 +150,16 @@ def test_a_repository_of_pickles_is_refused(case: Served) -> None:
     with pytest.raises(EngineError, match=r"no weights as safetensors.*can run code"):
         load_engine("tiny", ask=case.ask())
     assert not case.asked(), "something was downloaded"
+
+
+def test_copies_of_the_weights_are_left_there(case: Served) -> None:
+    for name in ("consolidated.safetensors", "model.fp16.safetensors"):
+        case.hub.files[f"{REPO}/{name}"] = bytes(1000)
+    engine = load_engine("tiny", ask=case.ask())
+    assert [name for name in engine.snapshot.files if name.endswith(".safetensors")] == ["model.safetensors"]
+    sizes = {"model-00001-of-00002.safetensors": 1, "model-00002-of-00002.safetensors": 1, "model.safetensors": 1}
+    assert snapshot._surplus_weights({**sizes, "model.safetensors.index.json": 1}) == {"model.safetensors"}
+    assert snapshot._surplus_weights({"pytorch_weights.safetensors": 1}) == set()
 
 
 def test_names_that_lead_elsewhere_are_not_taken(case: Served) -> None:

@@ -29,6 +29,7 @@ LOCK_FILE = "snapshots.lock.json"
 # What a repository is read for. Weights of other kinds, scripts and pictures stay where they are.
 PATTERNS = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "vocab.txt", "merges.txt")
 _SHA256, _COMMIT = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
+_SHARD, _INDEX = re.compile(r"model-\d+-of-\d+\.safetensors"), "model.safetensors.index.json"
 _NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")
 
 # Files whose bytes this process has compared: path, checksum, size, time of change, inode.
@@ -132,8 +133,8 @@ def remove(card: ModelCard) -> int:
     return sum(remove_cached(HubFile(repo, name, commit)) for name in files)
 
 
-def local_snapshot(folder: Path) -> Snapshot:
-    """A folder of the user's own with a model as transformers saves it. Raises ModelError.
+def local_snapshot(folder: Path, ask: Ask | None = None) -> Snapshot:
+    """A folder of the user's own with a model as transformers saves it. Raises ModelError, Cancelled.
 
     Its "commit" is the SHA-256 over the names and checksums of its files, so that a report says which model wrote.
     """
@@ -143,7 +144,13 @@ def local_snapshot(folder: Path) -> Snapshot:
         raise ModelError(f"{folder} holds no model (there is no config.json in it); give the folder of a saved model.")
     names = sorted(path.name for path in folder.iterdir() if path.is_file() and _wanted(path.name))
     _require_safetensors(str(folder), names)
-    files = {name: Pinned(sha256_of(folder / name), (folder / name).stat().st_size) for name in names}
+    ask = ask or Ask()
+    sizes = {name: (folder / name).stat().st_size for name in names}
+    total, done, files = sum(sizes.values()), 0, {}
+    for name, size in sizes.items():
+        part = _Part(ask.progress, "verify", done, size, total)
+        files[name] = Pinned(sha256_of(folder / name, part, ask.cancel), size)
+        done += size
     digest = hashlib.sha256("".join(f"{name} {files[name].sha256}\n" for name in names).encode()).hexdigest()
     return Snapshot(folder, "file", digest, files)
 
@@ -207,12 +214,22 @@ def _listed(repo: str, revision: str) -> tuple[str, dict[str, int]]:
     if _COMMIT.fullmatch(revision) and info.sha != revision:
         raise ModelError(f"The Hub gave commit {info.sha} of {repo} instead of {revision}, so nothing was downloaded.")
     sizes = {item.rfilename: int(item.size or 0) for item in info.siblings or [] if _wanted(item.rfilename)}
+    surplus = _surplus_weights(sizes)
+    sizes = {name: size for name, size in sizes.items() if name not in surplus}
     return info.sha, dict(sorted(sizes.items(), key=lambda entry: (entry[1], entry[0])))
 
 
 def _wanted(name: str) -> bool:
     """Files of the repository's top folder that are data; names become paths, so none is taken as it comes."""
     return bool(_NAME.fullmatch(name)) and "/" not in name and any(fnmatchcase(name, pattern) for pattern in PATTERNS)
+
+
+def _surplus_weights(names: Mapping[str, int]) -> set[str]:
+    """Weights beside those that `from_pretrained` reads: other precisions, other programs' copies."""
+    weights = {name for name in names if name.endswith(".safetensors")}
+    shards = {name for name in weights if _SHARD.fullmatch(name)}
+    read = shards if _INDEX in names and shards else {"model.safetensors"} & weights
+    return weights - read if read else set()
 
 
 def _require_safetensors(where: str, names: Any) -> None:
