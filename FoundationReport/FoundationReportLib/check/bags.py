@@ -325,7 +325,8 @@ class Bagger:
         state.sites, state.sides, state.alternatives = [], [], []
 
     def _sites(self, state: _State) -> list[Site]:
-        side, ordered = "", ()
+        side = ""
+        ordered: tuple[str, ...] = ()
         for name, text in state.sides:
             side = "both" if side and side != name else name
             if text.startswith(("right and", "right &")):

@@ -7,6 +7,7 @@ import re
 from functools import cache
 
 from ..measure.quantities import Dimension
+from .amounts import number
 from .lexicon import FindingWord, Lexicon, load_data
 from .mentions import Measure, Mention, free
 
@@ -52,9 +53,9 @@ def _pattern_mention(kind: str, match: re.Match[str], lex: Lexicon) -> list[Ment
     if kind in ("SEGMENTS", "MORESEGMENTS"):
         sites = []
         for item in re.findall(r"(viii|vii|vi|iv|v|iii|ii|i|[1-8])([ab]?)\b", match["list"], re.I):
-            number = _ROMAN.get(item[0].lower()) or int(item[0])
-            name = f"segment {number}{item[1].lower()}"
-            sites.append("caudate lobe" if number == 1 else name if name in lex.places else f"segment {number}")
+            nth = _ROMAN.get(item[0].lower()) or int(item[0])
+            name = f"segment {nth}{item[1].lower()}"
+            sites.append("caudate lobe" if nth == 1 else name if name in lex.places else f"segment {nth}")
         return [Mention("SITE", (tuple(sites), ""), *span, text)] if sites else []
     if kind == "RIBFX":
         ribs = tuple(f"rib {n}" for n in _ordinals(match["list"]))

@@ -103,8 +103,8 @@ def predicates(world: World, claim: Claim, thing: Thing) -> Outcome:
             if wrong
             else supported("It is a finding.", *thing.facts[:1])
         )
-    kind = world.finding(claim.finding, thing) if claim.finding and claim.finding != "lymphadenopathy" else Match.YES
-    if kind is Match.UNKNOWN and claim.finding not in ("lesion", "abnormality"):
+    named = world.finding(claim.finding, thing) if claim.finding and claim.finding != "lymphadenopathy" else Match.YES
+    if named is Match.UNKNOWN and claim.finding not in ("lesion", "abnormality"):
         outcomes.append(unverifiable(f"No fact says that {thing.label} is a {claim.finding}.", *thing.facts[:1]))
     if not outcomes:
         return supported(f"{capital(thing.label)} is among the facts.", *thing.facts[:1])

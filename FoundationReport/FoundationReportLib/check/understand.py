@@ -97,9 +97,8 @@ def _study_level(mentions: list[Mention], reading: Reading) -> None:
             implied = "CT"
         if implied:
             reading.terms.append((implied, mention.text))
-        for entry in (*mention.others, *([] if mention.kind != "TERM" else [mention])):
-            if entry.kind == "TERM":
-                reading.terms.append((str(entry.value), mention.text))
+        readings = [(entry.kind, entry.value) for entry in mention.others] + [(mention.kind, mention.value)]
+        reading.terms += [(str(value), mention.text) for kind, value in readings if kind == "TERM"]
 
 
 _IMPLIES = {
