@@ -18,6 +18,8 @@ from FoundationSegLib.scene.parameters import parametersOf
 
 
 class PromptToolsTest(LiveTestCase):
+    """Few tests, because each runs in a process of its own."""
+
     def setUp(self) -> None:
         super().setUp()
         import headless_slicer
@@ -96,7 +98,11 @@ class PromptToolsTest(LiveTestCase):
             self.assertEqual((type(self.prompts()[-1]), self.prompts()[-1].positive), (kind, positive))
         self.assertEqual(len([prompt for round_ in self.rounds() for prompt in round_]), 5)
 
-    def test_keys_and_cursor(self) -> None:
+    def test_keys_cursor_and_icons(self) -> None:
+        self.checkKeysAndCursor()
+        self.checkDarkPanel()
+
+    def checkKeysAndCursor(self) -> None:
         from FoundationSegLib.panel.prompt_icons import signCursor
 
         on, beside = (signCursor(sign).pixmap().toImage() for sign in (True, False))
@@ -127,7 +133,7 @@ class PromptToolsTest(LiveTestCase):
         self.press("P")
         self.assertIsNone(self.tools.tool)
 
-    def test_icons_suit_a_dark_panel(self) -> None:
+    def checkDarkPanel(self) -> None:
         def ink() -> int:
             """Lightness of the lightest opaque pixel of the lasso's icon, which is all outline."""
             image = self.tools.ui.lassoButton.icon.pixmap(24, 24).toImage()
@@ -143,7 +149,11 @@ class PromptToolsTest(LiveTestCase):
         self.assertGreater(ink(), 200)
         self.show("prompt-tools-dark")
 
-    def test_tools_follow_layout_segment_and_scene(self) -> None:
+    def test_tools_say_what_cannot_be_done_and_follow_what_changes(self) -> None:
+        self.checkRefusals()
+        self.checkChanges()
+
+    def checkChanges(self) -> None:
         from FoundationSegLib.panel.prompt_tools import PromptTools
         from headless_slicer.views import SliceView
 
@@ -187,7 +197,7 @@ class PromptToolsTest(LiveTestCase):
         self.assertEqual(tools.tool, "scribble")
         tools.close()
 
-    def test_what_cannot_be_done_is_said(self) -> None:
+    def checkRefusals(self) -> None:
         parametersOf(self.scene).volume = None
         self.tools.ui.pointButton.click()
         self.assertEqual((self.tools.tool, self.checked()), (None, ["positive"]))
@@ -210,6 +220,8 @@ class PromptToolsTest(LiveTestCase):
         self.press("O")
         self.assertEqual(self.tools.tool, "box")
         self.show("prompt-tools-box-only")
+        self.tools.setPromptKinds(None)
+        self.tools.setTool(None)
 
 
 if __name__ == "__main__":
