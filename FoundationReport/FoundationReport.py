@@ -121,9 +121,10 @@ class FoundationReportLogic(ScriptedLoadableModuleLogic):
         priorVolumeNode: Any = None,
         priorSegmentationNode: Any = None,
         context: ClinicalContext | None = None,
+        **options: Any,
     ) -> Report:
         """The checked draft of a report on a volume and its segments. Raises FoundationReportError."""
-        facts = self.measure(volumeNode, segmentationNode, priorVolumeNode, priorSegmentationNode)
+        facts = self.measure(volumeNode, segmentationNode, priorVolumeNode, priorSegmentationNode, **options)
         return self.check(self.draft(facts, template, context))
 
     def measure(
@@ -132,9 +133,10 @@ class FoundationReportLogic(ScriptedLoadableModuleLogic):
         segmentationNode: Any,
         priorVolumeNode: Any = None,
         priorSegmentationNode: Any = None,
+        **options: Any,
     ) -> Facts:
         """See `mrml.factsFromNodes`."""
-        return mrml.factsFromNodes(volumeNode, segmentationNode, priorVolumeNode, priorSegmentationNode)
+        return mrml.factsFromNodes(volumeNode, segmentationNode, priorVolumeNode, priorSegmentationNode, **options)
 
     def draft(self, facts: Facts, template: str = TEMPLATE, context: ClinicalContext | None = None) -> Report:
         """See `FoundationReportLib.draft`."""

@@ -6,8 +6,10 @@ Works without a window. Positions are world RAS millimetres, with all parent tra
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import slicer
 import vtk
 from FoundationSegLib.errors import FoundationSegError
 from FoundationSegLib.mrml import segmentMask, volumeFromNode
@@ -16,7 +18,8 @@ from FoundationSegLib.session import PROMPTS_TAG, PROVENANCE_TAG
 from FoundationSegLib.volume import Volume
 
 from .errors import MeasurementError
-from .measure import measure
+from .measure import ImageHeader, measure
+from .measure.header import header_of_files
 from .model import Facts, Report
 
 if TYPE_CHECKING:
@@ -48,8 +51,24 @@ def factsFromNodes(
     if (priorVolumeNode is None) != (priorSegmentationNode is None):
         raise MeasurementError("A prior study needs both its volume and its segmentation; choose the other one too.")
     volume, records = _read(volumeNode, segmentationNode)
-    prior = _read(priorVolumeNode, priorSegmentationNode) if priorVolumeNode is not None else None
-    return measure(volume, records, prior=prior, **options)
+    options.setdefault("header", headerFromNode(volumeNode))
+    if priorVolumeNode is not None:
+        priorHeader = headerFromNode(priorVolumeNode)
+        options["prior"] = measure(*_read(priorVolumeNode, priorSegmentationNode), header=priorHeader)
+    return measure(volume, records, **options)
+
+
+def headerFromNode(volumeNode: Any) -> ImageHeader | None:
+    """What the DICOM files say that a volume was loaded from: contrast, slice thickness, dose and weight for SUV.
+
+    None where it was not loaded from DICOM, or its files have left Slicer's DICOM database. Raises MeasurementError.
+    """
+    database = getattr(slicer, "dicomDatabase", None)
+    if volumeNode is None or database is None:
+        return None
+    instances = (volumeNode.GetAttribute("DICOM.instanceUIDs") or "").split()
+    files = (database.fileForInstance(instance) for instance in instances)
+    return header_of_files(file for file in files if file and Path(file).is_file())
 
 
 def recordsFromNode(segmentationNode: Any, volumeNode: Any) -> list[SegmentRecord]:

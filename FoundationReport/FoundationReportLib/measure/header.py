@@ -143,6 +143,12 @@ def read_header(path: str | os.PathLike[str], series: str | None = None) -> Imag
     return header_of([found] if (found := _attributes(source)) is not None else [])
 
 
+def header_of_files(paths: Iterable[str | os.PathLike[str]]) -> ImageHeader | None:
+    """The header of a series whose files are known one by one; None if none is DICOM. Raises MeasurementError."""
+    found = (_attributes(Path(path)) for path in paths)
+    return header_of([attributes for attributes in found if attributes is not None])
+
+
 def header_of(slices: Sequence[Attributes]) -> ImageHeader | None:
     """What the attributes of a series' files say, None for no files; times are the earliest among the files."""
     if not slices:

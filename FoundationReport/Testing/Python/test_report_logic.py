@@ -8,7 +8,9 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import slicer
@@ -163,6 +165,26 @@ class TestFacts(LogicTestCase):
         assert fact.source is not None
         self.assertEqual((fact.source.model, fact.source.revision), ("compact", "2"))
         self.assertEqual(facts.subject(fact.subject).tracking_uid, "1.2.3")
+
+    def test_the_header_of_a_volume_from_dicom_is_read(self) -> None:
+        try:
+            from dicom_files import slice_dataset
+        except ImportError:
+            self.skipTest("pydicom is not installed")
+        with tempfile.TemporaryDirectory() as folder:
+            paths = {}
+            for k in range(3):
+                one = slice_dataset(np.zeros((8, 8), np.int16), (0, 0, 3.0 * k))
+                one.ContrastBolusAgent, one.SliceThickness = "Iohexol", "3"
+                paths[str(one.SOPInstanceUID)] = f"{folder}/{k}.dcm"
+                one.save_as(f"{folder}/{k}.dcm", enforce_file_format=True)
+            self.volume.SetAttribute("DICOM.instanceUIDs", " ".join([*paths, "1.2.3"]))
+            database = SimpleNamespace(fileForInstance=lambda instance: paths.get(instance, ""))
+            with mock.patch.object(slicer, "dicomDatabase", database, create=True):
+                facts = factsFromNodes(self.volume, self.node)
+        values = {fact.quantity: fact.value for fact in facts.facts if fact.subject == "image"}
+        self.assertEqual((values["contrast"], values["slice_thickness"], facts.modality), ("with", 3.0, "CT"))
+        self.assertNotIn("contrast", {fact.quantity for fact in factsFromNodes(self.volume, self.node).facts})
 
     def test_what_cannot_be_measured_is_named(self) -> None:
         for nodes, says in (
