@@ -198,5 +198,6 @@ def relation(world: World, claim: Claim, thing: Thing) -> Outcome:
 def object_is(world: World, fact: Fact, site: Site) -> bool:
     other = world.by_id(fact.of)
     if other is not None:
-        return world.place(site, other) is Match.YES or any(n in other.nodes for n in site.nodes)
+        named = world.place(site, other) is Match.YES or any(n in other.nodes for n in site.nodes)
+        return named and world.side(site, other) is not Match.NO
     return any(n in world.lex.key(fact.of) or n == fact.of for n in site.nodes)
