@@ -254,8 +254,6 @@ class Task:
             self._lookOutwards()
         elif self._wasEdited(state.written):
             self._edited = True
-            box = self._segmentBox()
-            self._before = Patch(box, self._current(box))
             self._keepEdit()
 
     def _align(self) -> None:
@@ -265,10 +263,17 @@ class Task:
             self._todo = align(self.session, self.key, rounds_of(self.goal))
 
     def _wasEdited(self, written: Patch) -> bool:
+        """Whether the segment is another one than the rounds made; then `_before` is the segment as it is."""
         if self.state.stamp == self._stampNow():
             return False
         box = hull(self._segmentBox(), written.box)
-        return not is_empty(box) and not np.array_equal(self._current(box), written.within(box))
+        if is_empty(box):
+            return False
+        current = self._current(box)
+        if np.array_equal(current, written.within(box)):
+            return False
+        self._before = Patch(box, current)
+        return True
 
     def _keepEdit(self) -> None:
         """Puts the segment as it is now before the newest round; without one, only changes are carried over."""

@@ -202,6 +202,11 @@ class PanelTest(PanelTestCase):
         slicer.util.updateVolumeFromArray(labels, np.ones((4, 4, 4), dtype=np.uint8))
         self.ui.volumeSelector.setCurrentNode(labels)
         self.assertIsNot(self.live.volumeNode, labels)
+        self.widget.onModelChosen("compact", None)
+        self.ui.modelSection.collapsed = False
+        self.assertEqual(self.live.parameters.model, "compact")
+        self.assertIn("Compact", self.ui.modelLabel.text)
+        self.show("FoundationSeg-models")
 
 
 class CancelTest(PanelTestCase):
