@@ -51,7 +51,9 @@ def add_counts(builder: Builder, searched: Sequence[Search]) -> None:
     findings = [s for s in builder.subjects.values() if s.kind in (Kind.LESION, Kind.NODE) and s.organ and s.finding]
     groups: dict[tuple[str, Side, str], list[Subject]] = {}
     for subject in findings:
-        groups.setdefault((subject.organ, subject.side, subject.finding), []).append(subject)
+        # Of an organ that is one, findings on both sides (lobes, hemispheres) are counted together.
+        side = subject.side if _is_paired(subject.organ) else Side.NONE
+        groups.setdefault((subject.organ, side, subject.finding), []).append(subject)
     for (organ, side, finding), members in groups.items():
         place = organ_subject(builder, organ, side)
         search = _search(searched, organ, side, finding)
@@ -91,10 +93,14 @@ def organ_subject(builder: Builder, organ: str, side: Side) -> str:
 
 
 def _sides(search: Search) -> tuple[Side, ...]:
-    listed = anatomy().organs.get(search.organ)
     if search.side in (Side.LEFT, Side.RIGHT):
         return (search.side,)
-    return (Side.LEFT, Side.RIGHT) if listed is not None and listed.paired else (Side.NONE,)
+    return (Side.LEFT, Side.RIGHT) if _is_paired(search.organ) else (Side.NONE,)
+
+
+def _is_paired(organ: str) -> bool:
+    listed = anatomy().organs.get(organ)
+    return listed is not None and listed.paired
 
 
 def _search(searched: Sequence[Search], organ: str, side: Side, finding: str) -> Search | None:

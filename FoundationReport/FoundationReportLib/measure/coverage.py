@@ -148,10 +148,9 @@ def _state(organ: Organ, frame: _Frame, low: float, high: float) -> str | None:
         return "outside_view"
     if top + frame.error <= high and bottom - frame.error >= low:
         return "in_view_not_assessed"
+    # Whether the rest is cut cannot be told from where organs usually lie.
     shown = min(top, high) - max(bottom, low)
-    if shown >= 0.8 * (top - bottom):
-        return "in_view_not_assessed"
-    return "partly_in_view" if shown > frame.error else None
+    return "in_view_not_assessed" if shown >= 0.8 * (top - bottom) else None
 
 
 def _by_body_part(organ: Organ, header: ImageHeader | None, length_mm: float) -> str | None:

@@ -18,7 +18,7 @@ from FoundationSegLib.session import PROVENANCE_TAG
 from FoundationSegLib.volume import Volume
 
 from ..errors import MeasurementError
-from .region import BoolArray, Box3, Region, bounding_box, region_of
+from .region import BoolArray, Box3, Region, bounding_box, region_at, region_of
 
 Segmentation = Sequence[SegmentRecord] | SegmentationFile | str | os.PathLike[str]
 
@@ -63,7 +63,7 @@ def as_volume(volume: Volume | str | os.PathLike[str], series: str | None = None
 def drawn_segments(
     volume: Volume, segmentation: Segmentation, *, other_image: bool = False, frame_uid: str = ""
 ) -> tuple[list[Drawn], list[str]]:
-    """The segments that have voxels, and sentences about the others and about what overlaps.
+    """The segments that have voxels, and sentences about the others.
 
     Args:
         other_image: accept segments whose provenance says that they were drawn on another image (of the same patient
@@ -73,26 +73,13 @@ def drawn_segments(
     Raises:
         MeasurementError: if the segmentation cannot be read, is of another image or frame, or does not fit.
     """
-    records, warnings = _on_grid(volume, segmentation)
-    if not records:
+    placed, warnings = _on_grid(volume, segmentation)
+    if not placed:
         raise MeasurementError("The segmentation has no segments; draw at least one, or choose another file.")
     found: list[Drawn] = []
-    for number, record in enumerate(records, start=1):
+    for number, (record, region) in enumerate(placed, start=1):
         provenance = _provenance(record)
-        drawn_on = str(provenance.get("volume", ""))
-        if drawn_on and drawn_on != volume.fingerprint and not other_image:
-            raise MeasurementError(
-                f'Segment "{record.name}" was drawn on another image than this one; choose the volume that it belongs '
-                "to, or, if both are of the same patient in the same position, allow it with --other-image "
-                "(other_image=True in Python)."
-            )
-        drawn_in = record.tags.get(FRAME_TAG, "")
-        if frame_uid and drawn_in and drawn_in != frame_uid:
-            raise MeasurementError(
-                f'Segment "{record.name}" belongs to another frame of reference than the image; choose the volume '
-                "that it was drawn on, or register the two first."
-            )
-        region = region_of(volume, record.mask)
+        _check_origin(volume, record, provenance, other_image, frame_uid)
         if region is None:
             warnings.append(f'Segment "{record.name}" is empty, so nothing of it was measured; draw it or remove it.')
             continue
@@ -110,6 +97,25 @@ def drawn_segments(
     if not found:
         raise MeasurementError("Every segment is empty; draw at least one, or choose another segmentation.")
     return found, warnings
+
+
+def _check_origin(
+    volume: Volume, record: SegmentRecord, provenance: dict[str, Any], other_image: bool, frame_uid: str
+) -> None:
+    """MeasurementError if a segment says that it was drawn on another image, or in another frame of reference."""
+    drawn_on = str(provenance.get("volume", ""))
+    if drawn_on and drawn_on != volume.fingerprint and not other_image:
+        raise MeasurementError(
+            f'Segment "{record.name}" was drawn on another image than this one; choose the volume that it belongs '
+            "to, or, if both are of the same patient in the same position, allow it with --other-image "
+            "(other_image=True in Python)."
+        )
+    drawn_in = record.tags.get(FRAME_TAG, "")
+    if frame_uid and drawn_in and drawn_in != frame_uid:
+        raise MeasurementError(
+            f'Segment "{record.name}" belongs to another frame of reference than the image; choose the volume '
+            "that it was drawn on, or register the two first."
+        )
 
 
 def overlap_warnings(segments: Sequence[tuple[str, Region]]) -> list[str]:
@@ -159,7 +165,8 @@ def _provenance(record: SegmentRecord) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _on_grid(volume: Volume, segmentation: Segmentation) -> tuple[list[SegmentRecord], list[str]]:
+def _on_grid(volume: Volume, segmentation: Segmentation) -> tuple[list[tuple[SegmentRecord, Region | None]], list[str]]:
+    """Each segment with its region in the volume, None for an empty one; and warnings."""
     if isinstance(segmentation, str | os.PathLike):
         try:
             segmentation = read_segmentation(segmentation)
@@ -173,18 +180,14 @@ def _on_grid(volume: Volume, segmentation: Segmentation) -> tuple[list[SegmentRe
                 f'Segment "{record.name}" has {record.mask.shape} voxels (k, j, i) and the volume {volume.shape}, so '
                 "they do not belong together; choose the volume that it was drawn on."
             )
-    return [_boolean(record) for record in segmentation], []
+    return [(record, region_of(volume, _boolean(record.mask))) for record in segmentation], []
 
 
-def _boolean(record: SegmentRecord) -> SegmentRecord:
-    if record.mask.dtype == np.bool_:
-        return record
-    return SegmentRecord(
-        record.name, record.mask != 0, record.color, record.terminology, record.tags, record.segment_id
-    )
+def _boolean(mask: npt.NDArray[Any]) -> BoolArray:
+    return mask if mask.dtype == np.bool_ else mask != 0
 
 
-def _placed(volume: Volume, file: SegmentationFile) -> tuple[list[SegmentRecord], list[str]]:
+def _placed(volume: Volume, file: SegmentationFile) -> tuple[list[tuple[SegmentRecord, Region | None]], list[str]]:
     """A file's segments on the volume's grid: shifted where the grids are parts of one, else resampled (nearest)."""
     matrix = volume.ras_to_ijk @ file.ijk_to_ras
     offset = np.rint(matrix[:3, 3])
@@ -193,24 +196,26 @@ def _placed(volume: Volume, file: SegmentationFile) -> tuple[list[SegmentRecord]
         and np.abs(matrix[:3, 3] - offset).max() < _SAME_VOXEL
     )
     warnings = []
-    records = []
+    found: list[tuple[SegmentRecord, Region | None]] = []
     lost: list[str] = []
     for record in file.records:
+        box = bounding_box(record.mask)
+        if box is None:
+            found.append((record, None))
+            continue
         if same_grid:
-            mask, outside = _shifted(record.mask, volume.shape, offset[::-1].astype(int))
+            region, outside = _shifted(volume, record.mask, box, offset[::-1].astype(int))
         else:
-            mask, outside = _resampled(record.mask, volume, matrix)
-        drawn = int(np.count_nonzero(record.mask))
-        if drawn and outside >= drawn:
+            region, outside = _resampled(volume, record.mask, box, matrix)
+        drawn = int(np.count_nonzero(record.mask[box]))
+        if outside >= drawn:
             raise MeasurementError(
                 f'Segment "{record.name}" lies outside of the volume, so the two are of different patients, frames of '
                 "reference or parts of the body; choose the volume that it was drawn on."
             )
         if outside:
             lost.append(f'"{record.name}" ({100 * outside / drawn:.0f}%)')
-        records.append(
-            SegmentRecord(record.name, mask, record.color, record.terminology, record.tags, record.segment_id)
-        )
+        found.append((record, region))
     if not same_grid:
         warnings.append(
             "The segmentation was drawn on another grid than the volume's and was resampled to the nearest voxels; "
@@ -221,32 +226,30 @@ def _placed(volume: Volume, file: SegmentationFile) -> tuple[list[SegmentRecord]
             f"Parts of these segments lie outside of the volume and were not measured: {', '.join(lost)}; "
             "choose the volume that they were drawn on if that is not meant."
         )
-    return records, warnings
+    return found, warnings
 
 
-def _shifted(mask: BoolArray, shape: tuple[int, int, int], offset: npt.NDArray[np.intp]) -> tuple[BoolArray, int]:
-    """The mask in a grid of this shape at an offset (k, j, i), and how many voxels fell outside."""
-    if mask.shape == shape and not offset.any():
-        return mask, 0
-    result = np.zeros(shape, dtype=bool)
-    spans = [(max(o, 0), min(o + n, size)) for o, n, size in zip(offset, mask.shape, shape, strict=True)]
+def _shifted(volume: Volume, mask: BoolArray, box: Box3, offset: npt.NDArray[np.intp]) -> tuple[Region | None, int]:
+    """A mask's region at an offset (k, j, i) in the volume, and how many of its voxels fell outside."""
+    spans = [
+        (max(part.start + int(o), 0), min(part.stop + int(o), size))
+        for part, o, size in zip(box, offset, volume.shape, strict=True)
+    ]
     if any(low >= high for low, high in spans):
-        return result, int(np.count_nonzero(mask))
-    target = tuple(slice(low, high) for low, high in spans)
-    source = tuple(slice(low - o, high - o) for (low, high), o in zip(spans, offset, strict=True))
-    result[target] = mask[source]
-    return result, int(np.count_nonzero(mask)) - int(np.count_nonzero(mask[source]))
+        return None, int(np.count_nonzero(mask[box]))
+    k, j, i = (slice(low - int(o), high - int(o)) for (low, high), o in zip(spans, offset, strict=True))
+    inside = mask[k, j, i]
+    region = region_at(volume, inside, tuple(low for low, _ in spans))
+    return region, int(np.count_nonzero(mask[box])) - int(np.count_nonzero(inside))
 
 
-def _resampled(mask: BoolArray, volume: Volume, to_volume: npt.NDArray[np.float64]) -> tuple[BoolArray, int]:
-    """The mask at the volume's voxel centres, and how many of its own voxels lie outside of the volume.
+def _resampled(
+    volume: Volume, mask: BoolArray, box: Box3, to_volume: npt.NDArray[np.float64]
+) -> tuple[Region | None, int]:
+    """The region of a mask at the volume's voxel centres, and how many of its own voxels lie outside of the volume.
 
     `to_volume`: 4x4, index (i, j, k, 1) of the mask's grid to that of the volume.
     """
-    result = np.zeros(volume.shape, dtype=bool)
-    box = bounding_box(mask)
-    if box is None:
-        return result, 0
     own = np.argwhere(mask[box]) + [part.start for part in box]
     there = own[:, ::-1] @ to_volume[:3, :3].T + to_volume[:3, 3]
     upper = np.array(volume.shape[::-1]) - 0.5
@@ -255,15 +258,15 @@ def _resampled(mask: BoolArray, volume: Volume, to_volume: npt.NDArray[np.float6
     low = np.maximum(np.floor(there.min(axis=0) - reach), 0).astype(int)
     high = np.minimum(np.ceil(there.max(axis=0) + reach), upper - 0.5).astype(int) + 1
     if (low >= high).any():
-        return result, outside
+        return None, outside
     back = np.linalg.inv(to_volume)
+    result = np.zeros((high - low)[::-1], dtype=bool)
     j, i = np.meshgrid(np.arange(low[1], high[1]), np.arange(low[0], high[0]), indexing="ij")
     size = np.array(mask.shape[::-1])
-    for k in range(low[2], high[2]):
-        source = np.rint(
-            i[..., None] * back[:3, 0] + j[..., None] * back[:3, 1] + k * back[:3, 2] + back[:3, 3]
-        ).astype(int)
+    for plane, k in enumerate(range(low[2], high[2])):
+        exact = i[..., None] * back[:3, 0] + j[..., None] * back[:3, 1] + k * back[:3, 2] + back[:3, 3]
+        source = np.rint(exact).astype(int)
         inside = ((source >= 0) & (source < size)).all(axis=-1)
         x, y, z = source[inside].T
-        result[k, low[1] : high[1], low[0] : high[0]][inside] = mask[z, y, x]
-    return result, outside
+        result[plane][inside] = mask[z, y, x]
+    return region_at(volume, result, tuple(low[::-1].tolist())), outside

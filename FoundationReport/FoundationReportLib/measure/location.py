@@ -137,8 +137,10 @@ def _name_place(builder: Builder, name: str, host: str | None, inside_parts: Col
         if subject.organ == source.organ and not subject.side and _is_paired(source.organ):
             builder.update(name, side=source.side)
             subject = builder.subjects[name]
-    if lobe is not None and not subject.region and lobe.organ == subject.organ:
-        builder.update(name, region=lobe.region)
+    for source in (lobe, place):
+        if source is not None and source.region and not subject.region and source.organ == subject.organ:
+            builder.update(name, region=source.region)
+            break
 
 
 def _is_paired(organ: str) -> bool:

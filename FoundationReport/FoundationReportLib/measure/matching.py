@@ -91,7 +91,7 @@ def _agree(a: str, b: str) -> bool:
 
 
 def _same_place(a: Subject, b: Subject) -> bool:
-    return bool(a.organ) and (a.organ, a.side) == (b.organ, b.side) and _agree(a.region, b.region)
+    return bool(a.organ) and a.organ == b.organ and _agree(a.side, b.side) and _agree(a.region, b.region)
 
 
 def _same_organ(a: Subject, b: Subject) -> bool:

@@ -75,8 +75,16 @@ class Region:
 
 def region_of(volume: Volume, mask: BoolArray) -> Region | None:
     """The region of a mask, bool (k, j, i) of the volume's shape; None if it is empty."""
-    box = bounding_box(mask)
-    return None if box is None else Region(volume, box, np.ascontiguousarray(mask[box]))
+    return region_at(volume, mask, (0, 0, 0))
+
+
+def region_at(volume: Volume, mask: BoolArray, start: tuple[int, ...]) -> Region | None:
+    """The region of a mask that begins at index `start` (k, j, i) of the volume's grid; None if it is empty."""
+    inner = bounding_box(mask)
+    if inner is None:
+        return None
+    k, j, i = (slice(p.start + first, p.stop + first) for p, first in zip(inner, start, strict=True))
+    return Region(volume, (k, j, i), np.ascontiguousarray(mask[inner]))
 
 
 def bounding_box(mask: BoolArray) -> Box3 | None:

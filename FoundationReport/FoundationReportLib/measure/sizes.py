@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from FoundationSegLib.volume import Volume
 
 from ..model import Kind
 from .axes import axes_of
@@ -14,7 +13,7 @@ from .extents import diameter_3d, extents_ras
 from .header import ImageHeader
 from .intensity import FAT_HU, share_between, statistics
 from .quantities import BQ_ML, EXTENT_AXES, HU, ONE
-from .region import Region
+from .region import Region, region_at
 from .suv import SuvScale, uptake
 
 # A second part of this share of the largest one makes the diameters of a segment questionable.
@@ -22,8 +21,9 @@ _NOTABLE_PART = 0.1
 
 
 def add_sizes(builder: Builder, subject: str, region: Region) -> None:
-    """Volume, extents and diameters. Axial diameters are not for organs: nobody reports those of a liver."""
+    """Volume, extents and diameters. Nobody reports axial diameters of a liver, or of an effusion."""
     kind, name = builder.subjects[subject].kind, builder.subjects[subject].name
+    diffuse = kind == Kind.OTHER and bool(builder.subjects[subject].finding)
     builder.add(
         subject, "volume", region.volume_ml, "number of voxels times their volume", points=[region.centroid_ras]
     )
@@ -33,7 +33,7 @@ def add_sizes(builder: Builder, subject: str, region: Region) -> None:
     builder.add(
         subject, "max_diameter_3d", whole.length, "largest distance of the half-voxel surface", points=whole.ends
     )
-    if kind == Kind.ORGAN:
+    if kind == Kind.ORGAN or diffuse:
         return
     sizes = part_sizes(region)
     scattered = len(sizes) > 1 and sizes[1] >= _NOTABLE_PART * sizes[0]
@@ -117,14 +117,7 @@ def split_parts(region: Region, least_ml: float) -> list[Region]:
     for number, size in enumerate(np.bincount(labels.ravel())[1:].tolist(), start=1):
         if number > 1 and size * region.volume.voxel_volume_ml < least_ml:
             break
-        regions.append(_cropped(region.volume, region, labels == number))
+        part = region_at(region.volume, labels == number, tuple(part.start for part in region.box))
+        assert part is not None
+        regions.append(part)
     return regions
-
-
-def _cropped(volume: Volume, region: Region, mask: npt.NDArray[np.bool_]) -> Region:
-    from .region import bounding_box
-
-    inner = bounding_box(mask)
-    assert inner is not None
-    k, j, i = (slice(b.start + p.start, b.start + p.stop) for b, p in zip(region.box, inner, strict=True))
-    return Region(volume, (k, j, i), np.ascontiguousarray(mask[inner]))

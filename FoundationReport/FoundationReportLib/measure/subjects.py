@@ -33,6 +33,11 @@ _SIDE_WORDS = {
     **dict.fromkeys(("right", "r", "rt"), Side.RIGHT),
     **dict.fromkeys(("both", "bilateral"), Side.BOTH),
 }
+# Couinaud: II to IV lie in the left lobe, V to VIII in the right one, I (caudate) in neither.
+_LIVER_SIDES = {
+    **dict.fromkeys(("II", "III", "IV", "left lobe"), Side.LEFT),
+    **dict.fromkeys(("V", "VI", "VII", "VIII", "right lobe"), Side.RIGHT),
+}
 _LYMPH_NODE = "59441001"
 _LOBES = re.compile(r"\b(upper|middle|lower|left|right|caudate|frontal|parietal|temporal|occipital) lobe\b")
 _LIVER_LOBE = re.compile(r"\b(left|right) (?:liver|hepatic) lobe\b")
@@ -281,7 +286,7 @@ def _by_name(name: str) -> Description:
     return Description(
         kind=Kind.NODE if node else _finding_kind(finding),
         organ=organ,
-        side=place_side or _own_side(organ, side),
+        side=place_side or _own_side(organ, side, region),
         finding=finding,
         region=region or (place.region if place is not None else ""),
         code=Code(code.type.value, "SCT", code.type.meaning) if code is not None else None,
@@ -289,8 +294,10 @@ def _by_name(name: str) -> Description:
     )
 
 
-def _own_side(organ: str, side: Side) -> Side:
-    """A side said of an organ that has none ("left liver") is the side of a part of it."""
+def _own_side(organ: str, side: Side, region: str = "") -> Side:
+    """A side said of an organ that has none is that of a part of it; of the liver the lobe's, by its segments."""
+    if organ == "liver" and region:
+        return _LIVER_SIDES.get(region.removeprefix("segment ").rstrip("ABab"), Side.NONE)
     listed = anatomy().organs.get(organ)
     return Side.NONE if listed is not None and not listed.paired and listed.region != "head" else side
 

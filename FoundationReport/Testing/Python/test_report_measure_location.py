@@ -155,6 +155,9 @@ def test_lobes_give_the_region_and_vertebrae_the_level() -> None:
     found = facts.subject("nodule")
     assert (found.organ, found.side, found.region) == ("lung", Side.RIGHT, "upper lobe")
     assert facts.of("nodule", "level")[0].value == "T5"
+    bone = record("bone metastasis", ellipsoid(points, (2, -60, 61), (6, 6, 6)))
+    found = measure(volume_of(SIZE, matrix), [*cord, bone]).subject("bone-metastasis")
+    assert (found.organ, found.region) == ("vertebra", "T5")
 
 
 def test_a_finding_called_by_another_organ_is_said() -> None:
@@ -228,6 +231,25 @@ def _nodules(names: list[str], searched: list[Search]) -> Facts:
     records = [record(name, ellipsoid(points, shape, (9, 9, 10))) for name, shape in zip(names, centres, strict=False)]
     lungs = [record(name, ellipsoid(points, *shape)) for name, shape in ORGANS.items()]
     return measure(volume_of(SIZE, matrix), [*lungs, *records], searched=searched)
+
+
+def test_findings_of_one_organ_are_counted_together_whatever_their_side() -> None:
+    matrix = grid(SIZE, SPACING)
+    points = positions(matrix, SIZE)
+    records = [record("liver", ellipsoid(points, (60, 0, 0), (70, 60, 60)))]
+    for name, r in (("liver lesion segment II", 30), ("liver lesion segment VI", 90)):
+        records.append(record(name, ellipsoid(points, (r, 0, 0), (10, 10, 10))))
+    facts = measure(volume_of(SIZE, matrix), records)
+    assert [(f.subject, f.value) for f in facts.facts if f.quantity == "count"] == [("liver", 2)]
+    assert facts.subject("liver-lesion-segment-ii").side == Side.LEFT
+
+
+def test_an_effusion_has_a_volume_but_no_diameter() -> None:
+    matrix = grid(SIZE, SPACING)
+    mask = ellipsoid(positions(matrix, SIZE), (60, -40, -60), (30, 20, 30))
+    facts = measure(volume_of(SIZE, matrix), [record("right pleural effusion", mask)])
+    assert facts.of("right-pleural-effusion", "volume")
+    assert not facts.of("right-pleural-effusion", "long_axis")
 
 
 def test_only_a_search_makes_a_count_exhaustive() -> None:

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +119,31 @@ def test_every_fact_is_listed_sourced_and_serialises() -> None:
         if listed.values:
             assert fact.value in listed.values
     assert json.loads(canonical_json(facts))["facts"]
+
+
+def test_the_base_install_is_enough() -> None:
+    """Nothing but numpy, SimpleITK and what FoundationSeg's base install brings."""
+    program = """
+import sys
+for name in ("scipy", "torch", "transformers", "pydicom", "skimage"):
+    sys.modules[name] = None
+import numpy as np
+from FoundationReportLib.measure import Search, measure
+from FoundationSegLib import Volume
+from FoundationSegLib.segmentation_io import SegmentRecord
+lung, nodule = np.zeros((2, 12, 30, 30), bool)
+lung[2:10, 5:25, 5:25] = True
+nodule[5:7, 10:14, 10:14] = True
+volume = Volume(lung.astype(np.int16), np.diag([-1.0, -1.0, 2.0, 1.0]), "CT")
+facts = measure(volume, [SegmentRecord("right lung", lung), SegmentRecord("nodule", nodule)])
+print(facts.of("nodule", "inside")[0].of)
+"""
+    folders = [str(Path(__file__).parents[2]), str(Path(__file__).parents[3] / "FoundationSeg")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "right-lung"
 
 
 # --- Real scans -------------------------------------------------------------------------------------------------------
