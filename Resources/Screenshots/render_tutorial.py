@@ -136,7 +136,7 @@ def overlap(tutorial: Tutorial, name: str) -> float:
 
 
 def lung(tutorial: Tutorial) -> None:
-    middle, corner = (-85.0, -40.0, -150.0), (-129.0, -85.0, -260.0)
+    middle, corner, leak = (-85.0, -40.0, -150.0), (-129.0, -85.0, -260.0), (11.0, 67.0, -160.0)
     tools = tutorial.widget.tools
     tutorial.look(*middle)
     tutorial.picture("tutorial-1-volume")
@@ -156,8 +156,11 @@ def lung(tutorial: Tutorial) -> None:
     tutorial.look(*corner)
     tutorial.click("Red", *corner)
     print(f"and another click: {overlap(tutorial, 'left lung'):.2f}")
-    tutorial.look(*middle)
-    tutorial.picture("tutorial-3-refine")
+    tools.setPositive(False)
+    tutorial.look(*leak)
+    tutorial.click("Red", *leak)
+    print(f"and a click where it ran into the other lung: {overlap(tutorial, 'left lung'):.2f}")
+    tutorial.picture("tutorial-3-refine", ("Red", leak))
 
 
 def main() -> None:
