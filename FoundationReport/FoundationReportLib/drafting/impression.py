@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..model import Fact, Facts, Kind, Side, Source, Subject
+from ..model import Fact, Facts, Kind, Source, Subject
 from ..rules import Rule, Suggestion, rule, rules, suggest
 from ..wording import capital
-from .lesions import by_size, named, resolved, size_of, write_findings
+from .lesions import by_size, common_place, named, resolved, size_of, write_findings
 from .pen import Pen
 
 _LISTED = 6  # findings of an organ that the impression names one by one
@@ -157,12 +157,7 @@ def _write_group(pen: Pen, members: Sequence[Subject]) -> None:
     words = pen.language
     size, facts = size_of(pen, members[0])
     organs = {subject.organ for subject in members}
-    sides = {subject.side for subject in members}
-    side = sides.pop() if len(sides) == 1 else Side.BOTH
-    place = ""
-    if len(organs) == 1 and members[0].organ and members[0].kind != Kind.NODE:
-        regions = {subject.region for subject in members}
-        place = words.organ(members[0].organ, side, "in", regions.pop() if len(regions) == 1 else "")
+    place = common_place(pen, members)
     counts = [
         fact
         for fact in pen.facts.facts

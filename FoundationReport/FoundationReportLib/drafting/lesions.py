@@ -5,22 +5,68 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..model import Fact, Kind, Subject
+from ..model import Fact, Kind, Side, Subject
 from .pen import Pen
 
 FINDINGS = (Kind.LESION, Kind.NODE, Kind.OTHER)
 _DEFAULT_DETAILS = ("volume", "mean", "suv_max")
+_DESCRIBED = 10  # findings of one kind in an organ that get sentences of their own
 _TOUCHED = 4  # structures that are named
 
 
 def write_findings(pen: Pen, subjects: Iterable[Subject], details: Sequence[str] | None = None) -> None:
-    """Sentences on findings, the largest first; those that are gone come last."""
+    """Sentences on findings, the largest first; those that are gone come last.
+
+    Of many alike the largest are described and what has grown or is new; the others are one sentence.
+    """
+    many: dict[tuple[str, str], list[Subject]] = {}
     for subject in by_size(pen, subjects):
+        pen.written.add(subject.id)
         if resolved(pen, subject):
             _write_resolved(pen, subject)
-        else:
+            continue
+        alike = many.setdefault((subject.organ, subject.finding), [])
+        alike.append(subject)
+        if len(alike) <= _DESCRIBED or _has_grown(pen, subject) or not axes_of(pen, subject):
             _write_finding(pen, subject, _DEFAULT_DETAILS if details is None else details)
-        pen.written.add(subject.id)
+    for alike in many.values():
+        others = alike[_DESCRIBED:]
+        _write_further(pen, [s for s in others if not _has_grown(pen, s) and axes_of(pen, s)])
+
+
+def _has_grown(pen: Pen, subject: Subject) -> bool:
+    trend = pen.text(subject, "trend")
+    return trend is not None and trend.value in ("new", "larger")
+
+
+def _write_further(pen: Pen, subjects: Sequence[Subject]) -> None:
+    """How many others there are, and how large they are at most."""
+    if not subjects:
+        return
+    words = pen.language
+    node = subjects[0].kind == Kind.NODE
+    lengths = [axes_of(pen, subject)[-1 if node else 0] for subject in subjects]
+    largest = max(lengths, key=lambda fact: float(fact.value))
+    further = words.finding_named(subjects[0].finding or "lesion", "further", len(subjects))
+    key = "further_node" if node else "further"
+    text = words.sentence(key, further=further, place=common_place(pen, subjects), value=words.value(largest))
+    trends = [pen.text(subject, "trend") for subject in subjects]
+    pen.say(text, [*lengths, *trends], exact=True)
+
+
+def common_place(pen: Pen, subjects: Sequence[Subject]) -> str:
+    """Where findings of one organ are; empty for lymph nodes, which have no organ."""
+    organs = {subject.organ for subject in subjects}
+    if len(organs) != 1 or not subjects[0].organ or subjects[0].kind == Kind.NODE:
+        return ""
+    sides = {subject.side for subject in subjects}
+    regions = {subject.region for subject in subjects}
+    return pen.language.organ(
+        subjects[0].organ,
+        sides.pop() if len(sides) == 1 else Side.BOTH,
+        "in",
+        regions.pop() if len(regions) == 1 else "",
+    )
 
 
 def by_size(pen: Pen, subjects: Iterable[Subject]) -> list[Subject]:

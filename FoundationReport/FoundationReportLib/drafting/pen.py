@@ -16,12 +16,16 @@ _SIDES = (Side.RIGHT, Side.LEFT, Side.BOTH, Side.NONE)
 
 @dataclass(frozen=True)
 class Line:
-    """A statement to be; `placeholder`: a field that a person fills."""
+    """A statement to be.
+
+    `placeholder`: a field that a person fills. `exact`: a sentence that only its words check (see `stated.py`).
+    """
 
     section: str
     text: str
     facts: tuple[str, ...] = ()
     placeholder: bool = False
+    exact: bool = False
 
 
 @dataclass
@@ -42,10 +46,10 @@ class Pen:
     absences: set[str] = field(default_factory=set)
     _index: dict[str, list[Fact]] | None = None
 
-    def say(self, text: str, facts: Iterable[Fact | None] = ()) -> None:
+    def say(self, text: str, facts: Iterable[Fact | None] = (), exact: bool = False) -> None:
         """A sentence and the facts that it states."""
         ids = tuple(dict.fromkeys(fact.id for fact in facts if fact is not None))
-        self.lines.append(Line(self.section, text, ids))
+        self.lines.append(Line(self.section, text, ids, exact=exact))
 
     def ask(self, label: str, facts: Iterable[Fact | None] = ()) -> None:
         """A field to be filled, once; facts such as that an organ is in view and was not assessed."""

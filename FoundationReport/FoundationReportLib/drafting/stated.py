@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sentences that follow word for word from facts and context, for the cross-check.
 
-Three kinds of sentences are no claims about the body that a reader of English could check: what the referrer says, the
-suggested categories with their advice ("CT at 6 to 12 months"), and segments that have nothing but a name. Of these the
-check asks whether they are, to the letter, what the draft writes from a report's own facts. In other languages than
-English that holds for every sentence. Any word changed by a person leaves this list.
+Some sentences are no claims about a single thing that a reader of English could check: what the referrer says, the
+suggested categories with their advice ("CT at 6 to 12 months"), segments that have nothing but a name, and "twelve
+further nodules" of many. Of these the check asks whether they are, to the letter, what the draft writes from a report's
+own facts. In other languages than English that holds for every sentence. Any word changed by a person leaves this list.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ def stated(report: Report) -> dict[str, Judgement]:
     """Judgements by the text of such sentences; empty for a report whose language is not known."""
     if report.language not in languages():
         return {}
-    found: dict[str, Judgement] = {}
-    if report.language != "en":
-        found |= _whole_draft(report)
+    found = _whole_draft(report, only_exact=report.language == "en")
     pen = _pen(report)
     write_history(pen, report.context)
     found |= _judgements(pen, _REFERRER)
@@ -43,8 +41,8 @@ def stated(report: Report) -> dict[str, Judgement]:
     return found | _judgements(pen, _CATEGORY)
 
 
-def _whole_draft(report: Report) -> dict[str, Judgement]:
-    """Every sentence of the draft by the report's own template, if that is one of the shipped."""
+def _whole_draft(report: Report, only_exact: bool) -> dict[str, Judgement]:
+    """Sentences of the draft by the report's own template, if that is one of the shipped."""
     from ..draft import write_sections
 
     try:
@@ -53,6 +51,7 @@ def _whole_draft(report: Report) -> dict[str, Judgement]:
         return {}
     pen = _pen(report)
     write_sections(pen, template, report.context)
+    pen.lines = [line for line in pen.lines if line.exact or not only_exact]
     return _judgements(pen, _WORDS)
 
 

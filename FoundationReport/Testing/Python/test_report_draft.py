@@ -541,3 +541,22 @@ def test_lesions_beside_a_cyst_are_not_counted() -> None:
     assert "Two lesions are present in the liver." in findings(
         liver, *kinds[:2], *sizes[:2], count, template="ct-abdomen"
     )
+
+
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [
+        ("en", "14 further nodules in the upper lobes have a longest diameter of 18 mm or less."),
+        ("de", "14 weitere Rundherde in den Oberlappen mit einem Längsdurchmesser bis 18 mm."),
+    ],
+)
+def test_of_many_alike_the_largest_and_the_new_are_described(code: str, line: str) -> None:
+    nodules = [replace(NODULE, id=f"n{n}", side=(Side.LEFT, Side.RIGHT)[n % 2]) for n in range(25)]
+    sizes = [sized(s.id, 28.0 - n, 3.0) for n, s in enumerate(nodules)]
+    lines = findings(*nodules, *sizes, f("n24", "trend", "new"), code=code)
+    described = [text for text in lines if re.match(r"(An?|Eine?) .*\d+ x \d+ mm", text)]
+    assert len(described) == 11
+    assert any("4 x 3 mm" in text for text in described)  # the new one, though the smallest
+    assert line in lines
+    report = draft(study(*nodules, *sizes), "ct-chest", language_code=code)
+    assert set(must_mention(load_template("ct-chest"), report.facts)) <= {i for s in report.statements for i in s.facts}
