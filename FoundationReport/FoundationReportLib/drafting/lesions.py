@@ -159,7 +159,7 @@ def _write_contacts(pen: Pen, subject: Subject) -> None:
 def _named_structures(pen: Pen, subject: Subject, quantity: str) -> list[tuple[Fact, Subject]]:
     """Organs other than its own that facts of "adjacent" or "distance" name, each once."""
     names = {other.id: other for other in pen.facts.subjects if other.kind == Kind.ORGAN}
-    found = {}
+    found: dict[str, tuple[Fact, Subject]] = {}
     for fact in pen.of(subject.id, quantity):
         other = names.get(fact.of)
         far = isinstance(fact.value, int | float) and fact.value > 0  # a touching one is True, which is 1
