@@ -92,3 +92,19 @@ def test_no_document_of_the_index_names_a_test_that_is_not_there() -> None:
     assert len(names) > 4
     for name in names:
         assert list(ROOT.glob(f"*/Testing/Python/{name}")), name
+
+
+def test_keys_are_the_same_in_readme_help_and_code() -> None:
+    code = (ROOT / "FoundationSeg" / "FoundationSegLib" / "panel" / "shortcuts.py").read_text(encoding="utf-8")
+    keys = dict[str, str]()
+    for names, values in re.findall(r"^([A-Z_, ]+) = (\"[^#\n]+)$", code, flags=re.MULTILINE):
+        keys |= dict(zip(names.split(", "), re.findall(r'"([^"]+)"', values), strict=True))
+    assert {"POINT", "BOX", "SCRIBBLE", "LASSO", "OTHER_SIGN", "NEW_SEGMENT", "PUT_AWAY"} <= set(keys)
+    table = README.partition("| key |")[2].partition("\n\n")[0]
+    cells = {part for cell in table.replace("\n", "|").split("|") for part in re.split(r", ", cell.strip())}
+    assert set(keys.values()) <= cells
+    module = (ROOT / "FoundationSeg" / "FoundationSeg.py").read_text(encoding="utf-8")
+    shown = module.partition("Keys: ")[2].partition(".")[0]
+    for name, word in (("POINT", "point"), ("BOX", "box"), ("SCRIBBLE", "scribble"), ("LASSO", "lasso")):
+        assert f"{keys[name]} {word}" in shown
+    assert len(set(keys.values())) == len(keys)
