@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from ..errors import MeasurementError
 from ..model import Kind, Side, Subject
+from .anatomy import anatomy
 from .builder import Builder
-from .subjects import anatomy, unique_id
+from .subjects import unique_id
 
 _GENERAL = ("lesion", "")
 

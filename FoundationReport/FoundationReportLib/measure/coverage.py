@@ -16,11 +16,11 @@ import numpy as np
 from FoundationSegLib.volume import Volume
 
 from ..model import Kind, Side
+from .anatomy import Organ, anatomy
 from .builder import Builder
 from .counts import organ_subject
 from .header import ImageHeader
 from .region import Region
-from .subjects import Organ, anatomy
 
 _SEXED = {"prostate": "M", "seminal vesicle": "M", "testis": "M", "uterus": "F", "ovary": "F"}
 # Error of a height that a vertebra, or an organ, gives away, mm.

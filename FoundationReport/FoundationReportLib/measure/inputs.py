@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -20,7 +20,7 @@ from FoundationSegLib.volume import Volume
 from ..errors import MeasurementError
 from .region import BoolArray, Box3, Region, bounding_box, region_at, region_of
 
-Segmentation = Sequence[SegmentRecord] | SegmentationFile | str | os.PathLike[str]
+Segmentation = Sequence[SegmentRecord] | Mapping[str, BoolArray] | SegmentationFile | str | os.PathLike[str]
 
 TRACKING_TAG = "DICOM.TrackingUID"
 FRAME_TAG = "DICOM.FrameOfReferenceUID"
@@ -174,6 +174,8 @@ def _on_grid(volume: Volume, segmentation: Segmentation) -> tuple[list[tuple[Seg
             raise MeasurementError(str(error)) from error
     if isinstance(segmentation, SegmentationFile):
         return _placed(volume, segmentation)
+    if isinstance(segmentation, Mapping):
+        segmentation = [SegmentRecord(name, mask) for name, mask in segmentation.items()]
     for record in segmentation:
         if record.mask.shape != volume.shape:
             raise MeasurementError(

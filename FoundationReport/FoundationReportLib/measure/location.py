@@ -11,10 +11,10 @@ import numpy.typing as npt
 from FoundationSegLib.volume import FloatArray
 
 from ..model import Kind, Subject
+from .anatomy import anatomy
 from .builder import Builder
 from .inputs import part_of
 from .region import BoolArray, Box3, Region, directions_mm
-from .subjects import anatomy
 
 REACH_MM = 25.0
 """Distances up to this are measured; what is farther away is not said to be near anything."""

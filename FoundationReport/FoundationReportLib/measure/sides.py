@@ -14,9 +14,10 @@ import numpy as np
 from FoundationSegLib.volume import Volume
 
 from ..model import Kind, Side, Subject
+from .anatomy import anatomy
 from .builder import Builder
 from .region import Region, directions_mm
-from .subjects import VERTEBRA, anatomy
+from .subjects import VERTEBRA
 
 _IN_MIDLINE = frozenset({VERTEBRA, "spinal cord", "brain", "brainstem", "skull", "trachea", "cerebellum"})
 # How far from the midline the centre has to be for a side that contradicts a name, or that is stated of a lesion.

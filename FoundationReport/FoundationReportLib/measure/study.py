@@ -58,8 +58,8 @@ def measure(
 
     Args:
         volume: the image, or the path of a file or DICOM folder, whose header then tells technique and SUV.
-        segmentation: segments on the volume's grid, a segmentation file or its path. A file on another grid in the
-            same space is resampled.
+        segmentation: segments on the volume's grid (or their masks by name), a segmentation file or its path. A file
+            on another grid in the same space is resampled.
         prior: the study before this one, or several from the oldest to the newest (RECIST baseline and nadir), each as
             its facts or as its volume with its segmentation. Lesions are matched and compared.
         header: what is known of the image, instead of the file's own header.

@@ -155,3 +155,4 @@ def test_name_and_coded_term_that_contradict_are_said() -> None:
 def test_same_input_same_facts() -> None:
     records = [record("Liver", LIVER), record("liver lesion", LESION)]
     assert measure(VOLUME, records) == measure(Volume(VOLUME.array, MATRIX, "CT"), records)
+    assert measure(VOLUME, records) == measure(VOLUME, {"Liver": LIVER, "liver lesion": LESION.astype(np.uint8)})
