@@ -69,7 +69,7 @@ class Bagger:
             bag.quantity = value
             self._late_quantity(bag, value)
         elif kind == "NEG":
-            state.neg = True
+            state.neg = not state.take_not()  # "is not absent"
             if mention.text.lower() == "neither":
                 state.sides.append(("both", "neither"))
         elif kind == "NEGAFTER":

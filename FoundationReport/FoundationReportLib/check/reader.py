@@ -64,6 +64,9 @@ _TOKEN = re.compile(
 )
 
 
+_SIGNS = {"<": "<", "\u2264": "<", ">": ">", "\u2265": ">", "~": "~", "\u2248": "~"}
+
+
 @dataclass(frozen=True)
 class _Token:
     text: str
@@ -143,6 +146,10 @@ def _match(
     if entries:
         return _mention(entries, [token]), 1
     if re.fullmatch(r"[^\w\s]", token.text):
+        if token.text in "{}\\`^$":
+            return Mention("UNKNOWN", token.text, token.start, token.end, token.text), 1
+        if token.text in _SIGNS:
+            return Mention("CMP", _SIGNS[token.text], token.start, token.end, token.text), 1
         kind = "SEP" if token.text in ",;:()/\u2013\u2014-[]|" else "SKIP"
         return Mention(kind, token.text, token.start, token.end, token.text), 1
     return Mention("UNKNOWN", token.text, token.start, token.end, token.text), 1

@@ -144,12 +144,20 @@ def check_sentence(world: World, sentence: Sentence, context: list[Thing]) -> Ch
         outcomes.append(unverifiable("It is said with reserve, or as an opinion; no fact settles it."))
     if reading.recommends:
         outcomes.append(unverifiable("It is advice, not something that was measured."))
+    if _repeats(mentions):
+        outcomes.append(unverifiable("It repeats itself."))
     if reading.unknown:
         words = ", ".join(f'"{w}"' for w in reading.unknown[:3])
         outcomes.append(unverifiable(f"No fact speaks of {words}."))
     if not outcomes:
         outcomes.append(unverifiable("No fact speaks of this."))
     return Checked(sentence.text, worst(outcomes), reading.claims, things, outcomes)
+
+
+def _repeats(mentions: list[Mention]) -> bool:
+    """Whether a text goes round in circles, as a model's may."""
+    words = [m.text.lower() for m in mentions if m.kind not in ("NEUTRAL", "DET", "SEP", "CONJ", "SKIP")]
+    return len(words) >= 12 and len(set(words)) * 4 <= len(words)
 
 
 def _headed(world: World, heading: str, mentions: list[Mention]) -> list[Mention]:
@@ -188,6 +196,7 @@ def _about_nothing(claim: Claim) -> bool:
 
 def _between(world: World, checked: list[Checked]) -> None:
     """Two sentences that cannot both be true: what the facts do not settle is contradicted by the other sentence."""
+    before = [item.outcome.verdict for item in checked]
     stated = [(n, c) for n, item in enumerate(checked) for c in item.claims if c.finding and not c.hedged]
     for n, first in stated:
         for m, second in stated:
@@ -196,10 +205,7 @@ def _between(world: World, checked: list[Checked]) -> None:
             if not _same_matter(world, first, second):
                 continue
             for mine, other in ((n, m), (m, n)):
-                if (
-                    checked[mine].outcome.verdict is Verdict.UNVERIFIABLE
-                    and checked[other].outcome.verdict is not Verdict.CONTRADICTED
-                ):
+                if before[mine] is Verdict.UNVERIFIABLE and before[other] is not Verdict.CONTRADICTED:
                     reason = f'It contradicts another sentence: "{_short(checked[other].text)}"'
                     checked[mine].outcome = Outcome(Verdict.CONTRADICTED, reason, checked[mine].outcome.facts)
     _numbers_between(checked)

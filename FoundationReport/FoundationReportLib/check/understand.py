@@ -74,6 +74,8 @@ def _study_level(mentions: list[Mention], reading: Reading) -> None:
             reading.unknown.append(mention.text)
         elif mention.kind == "TECHNIQUE":
             reading.technique.append(mention.value)
+        elif mention.kind == "FIND" and mention.value.concept == "enhancement":
+            reading.technique.append("enhancement")
         elif mention.kind == "PHASE":
             reading.phases.append(mention.value)
         elif mention.kind == "MODALITY":

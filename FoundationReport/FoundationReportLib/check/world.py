@@ -190,7 +190,8 @@ class World:
     def counted(self, finding: str, site: Site) -> tuple[int, tuple[Fact, ...], bool] | None:
         """How many, says who, and whether these are all. Both sides of a pair are added up."""
         exact: dict[str, Search] = {}
-        for search in self.all_counts():
+        # A count of masses speaks of masses before one of lesions does.
+        for search in sorted(self.all_counts(), key=lambda search: search.finding != finding):
             if not self._counts(finding, search.finding):
                 continue
             whole = site.nodes and all(
