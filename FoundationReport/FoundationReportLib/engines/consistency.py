@@ -58,7 +58,7 @@ def claim(sentence: str) -> Claim:
     """What a sentence says, without sizes, grades and hedges."""
     words = [_SAME_WORDS.get(word, word) for word in re.findall(r"[a-zà-ÿ]+(?:-[a-z]+)*", sentence.casefold())]
     sides = {_SIDES[word] for word in words if word in _SIDES}
-    content = frozenset(words) - _IDLE - _HEDGES - _NEGATIONS - _SIDES.keys()
+    content = frozenset(words).difference(_IDLE, _HEDGES, _NEGATIONS, _SIDES)
     side = "both" if len(sides) > 1 else next(iter(sides), "")
     return Claim(content, side, any(word in _NEGATIONS for word in words))
 

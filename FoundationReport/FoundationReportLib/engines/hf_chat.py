@@ -182,12 +182,11 @@ def _narrative(answers: list[_Answer], info: ModelInfo) -> Narrative:
 
 
 def _once(said: list[Said]) -> tuple[Said, ...]:
-    """Each sentence at the first question that it answers; the better agreement counts."""
-    kept: dict[str, Said] = {}
+    """What says the same in the same words only once, at the first question; the better agreement counts."""
+    kept: dict[consistency.Claim, Said] = {}
     for one in said:
-        before = kept.get(one.text)
-        if before is None:
-            kept[one.text] = one
-        elif one.agreement and before.agreement and one.agreement[0] > before.agreement[0]:
-            kept[one.text] = replace(before, agreement=one.agreement)
+        own = consistency.claim(one.text)
+        before = kept.setdefault(own, one)
+        if one.agreement and before.agreement and one.agreement[0] > before.agreement[0]:
+            kept[own] = replace(before, agreement=one.agreement)
     return tuple(kept.values())

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from FoundationSegLib.segmentation_io import SegmentationFile, SegmentRecord
 from FoundationSegLib.volume import Volume
 
 from ..errors import EngineError, StateError
+from ..measure.subjects import anatomy
 from ..model import Kind, Origin, Report, Statement, Subject
 from ..signatures import OPEN
 from . import consistency
@@ -85,6 +87,8 @@ def merge(report: Report, narrative: Narrative) -> Merged:
         measured = [] if own.denies else subjects_of(said.text, report.facts)
         if own in known:
             notes.append(f'left out "{said.text}": the report says so already')
+        elif own.words <= _names_of_organs():
+            notes.append(f'left out "{said.text}": it names no finding')
         elif measured and all(_says_no_more(own, subject) for subject in measured):
             notes.append(f'left out "{said.text}": about {measured[0].id}, which was measured')
         else:
@@ -95,9 +99,16 @@ def merge(report: Report, narrative: Narrative) -> Merged:
                 model=name, slices=model.slices, agreement=said.agreement,
             )  # fmt: skip
             statements.insert(_place(statements, said), new)
+            known.append(own)
             number += 1
     whole = replace(report, statements=tuple(statements), next_statement=number, models=(*report.models, model))
     return Merged(whole, tuple(notes))
+
+
+@lru_cache(maxsize=1)
+def _names_of_organs() -> frozenset[str]:
+    names = " ".join(word for organ in anatomy().organs.values() for word in organ.words)
+    return consistency.claim(names).words
 
 
 def _says_no_more(said: consistency.Claim, subject: Subject) -> bool:

@@ -117,6 +117,8 @@ def test_what_was_measured_is_not_said_a_second_time(engine: HfChat) -> None:
     merged = merge(make_report(facts=lesion()), Narrative(tuple(Said(question, text) for text in said), info))
     assert vlm_texts(merged.report) == ["The right liver lesion has a thick wall."]
     assert sum("about lesion-1, which was measured" in note for note in merged.notes) == 2
+    empty = merge(make_report(), Narrative((Said(question, "The left kidney."), Said(question, "Cyst.")), info))
+    assert vlm_texts(empty.report) == ["Cyst."] and "names no finding" in empty.notes[0]
     again = merge(merged.report, Narrative((Said(question, "Thick wall of the liver lesion on the right."),), info))
     assert vlm_texts(again.report) == vlm_texts(merged.report) and "says so already" in again.notes[0]
 

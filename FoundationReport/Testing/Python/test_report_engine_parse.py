@@ -109,6 +109,7 @@ def test_instructions_burned_into_a_picture_are_never_obeyed(instruction: str) -
     [
         "There are signs of a previous operation above the liver.",
         "The lesion should be followed.",
+        "The lesion is in the left kidney and is not seen in the right one.",
         "No acute abnormality.",
         "Die-back of vessels in the left lung.",
         "The report of the spleen is limited by motion.",

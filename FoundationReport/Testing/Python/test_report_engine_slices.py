@@ -128,7 +128,12 @@ GEMMA = SimpleNamespace(
 def test_the_estimate_for_medgemma_is_of_the_known_size() -> None:
     """Reference, computed: 85 slices, keys and values 3.2 GB, encoder 3.0 GB, pictures 0.4 GB in bfloat16."""
     assert budget.tokens_per_slice(GEMMA) == 268
-    assert 85 * budget.bytes_per_slice(GEMMA, 2) == pytest.approx(11e9, rel=0.25)
+    text = SimpleNamespace(**{**vars(GEMMA.text_config), "intermediate_size": 0})
+    blind = SimpleNamespace(**{**vars(GEMMA), "vision_config": None})
+    only_cache = SimpleNamespace(**{**vars(blind), "text_config": text})
+    assert 85 * budget.bytes_per_slice(only_cache, 2) == pytest.approx(3.22e9, rel=0.02)
+    seen = 85 * (budget.bytes_per_slice(GEMMA, 2) - budget.bytes_per_slice(blind, 2))
+    assert seen == pytest.approx(2 * 3.0e9 + 0.41e9, rel=0.02)  # into the encoder's widest layer and out of it
 
 
 def test_slices_follow_the_free_memory() -> None:

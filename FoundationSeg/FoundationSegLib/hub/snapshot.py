@@ -162,9 +162,14 @@ class _Part:
         self._progress, self._stage, self._done, self._size, self._total = progress, stage, done, size, max(1, total)
 
     def __call__(self, stage: str, fraction: float) -> None:
-        if self._progress is not None:
-            shown = self._stage if stage in ("download", "verify") else stage
-            self._progress(shown, min(1.0, (self._done + fraction * self._size) / self._total))
+        if self._progress is None:
+            return
+        if stage not in ("download", "verify"):
+            self._progress(stage, fraction)  # waiting for somebody
+            return
+        # What has come is looked at while it is downloaded; that is no step back.
+        part = 1.0 if (self._stage, stage) == ("download", "verify") else fraction
+        self._progress(self._stage, min(1.0, (self._done + part * self._size) / self._total))
 
 
 def _download(card: ModelCard, ask: Ask) -> Snapshot:
@@ -175,16 +180,16 @@ def _download(card: ModelCard, ask: Ask) -> Snapshot:
     else:
         commit, sizes = _listed(repo, revision)
     _require_safetensors(repo, sizes)
-    total, done, files = sum(sizes.values()), 0, {}
+    place, total, done, files = _folder(repo, commit), sum(sizes.values()), 0, {}
     for name, size in sizes.items():
         known = pinned[2][name] if pinned is not None else None
         wanted = HubFile(repo, name, commit, known.sha256 if known else None, size)
         part, remaining = _Part(ask.progress, "download", done, size, total), total - done - size
-        # Nothing is converted: what is needed besides is the rest of the files.
-        fetched = fetch(wanted, lambda _, rest=remaining: (home(), rest), part, ask.cancel)  # type: ignore[misc]
+        # Nothing is converted: what is needed besides is room for the files that follow.
+        fetched = fetch(wanted, lambda _, rest=remaining: (place, rest), part, ask.cancel)  # type: ignore[misc]
         files[name] = Pinned(fetched.sha256, fetched.size_bytes)
         state = fetched.path.stat()
-        path = str(_folder(repo, commit) / name)
+        path = str(place / name)
         _checked.add((path, fetched.sha256, state.st_size, state.st_mtime_ns, state.st_ino))
         done += size
     if pinned is None:
