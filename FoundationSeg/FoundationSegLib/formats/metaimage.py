@@ -21,7 +21,7 @@ from ..volume import (
     dimension_error,
     lps_matrix_to_ras,
 )
-from .raw import ZLIB, RawVolume, inflate, modality_from_metadata, voxels
+from .raw import NO_SPACING, ZLIB, RawVolume, inflate, modality_from_metadata, voxels
 
 _TYPES = {
     "MET_CHAR": "i1",
@@ -37,6 +37,7 @@ _TYPES = {
     "MET_FLOAT": "f4",
     "MET_DOUBLE": "f8",
 }
+_SPACING_KEYS = ("ElementSpacing", "ElementSize")
 _LAST_KEY = "ElementDataFile"
 _MAX_HEADER_BYTES = 1 << 20
 
@@ -62,7 +63,8 @@ def read_metaimage(path: Path) -> RawVolume:
     elif skip := _numbers(fields, "HeaderSize"):
         # -1 says that the voxels are the end of the file.
         offset = len(data) - size if skip[0] < 0 else offset + int(skip[0])
-    return RawVolume(voxels(data, offset, dtype, shape), matrix, modality_from_metadata(fields))
+    unscaled = () if _numbers(fields, *_SPACING_KEYS) else (NO_SPACING,)
+    return RawVolume(voxels(data, offset, dtype, shape), matrix, modality_from_metadata(fields), unscaled)
 
 
 def _header(data: bytes) -> tuple[dict[str, str], int]:
@@ -103,7 +105,7 @@ def _dtype(fields: dict[str, str]) -> np.dtype[Any]:
 
 
 def _geometry(fields: dict[str, str]) -> FloatArray:
-    spacing = _numbers(fields, "ElementSpacing", "ElementSize") or [1.0, 1.0, 1.0]
+    spacing = _numbers(fields, *_SPACING_KEYS) or [1.0, 1.0, 1.0]
     # Each three numbers are the direction of one axis.
     directions = _numbers(fields, "TransformMatrix", "Rotation", "Orientation") or list(np.eye(3).ravel())
     origin = _numbers(fields, "Offset", "Position", "Origin") or [0.0, 0.0, 0.0]

@@ -23,7 +23,7 @@ from ..volume import (
     dimension_error,
     lps_matrix_to_ras,
 )
-from .raw import GZIP, RawVolume, inflate, modality_from_metadata, voxels
+from .raw import GZIP, NO_SPACING, RawVolume, inflate, modality_from_metadata, voxels
 
 _TYPES = {
     **dict.fromkeys(("signed char", "int8", "int8_t"), "i1"),
@@ -108,10 +108,12 @@ def nrrd_geometry(header: NrrdHeader) -> tuple[FloatArray, tuple[str, ...]]:
         raise VolumeError(
             "The NRRD header does not give three directions and an origin of three numbers each; correct the header."
         ) from error
+    unscaled = () if {"space directions", "spacings"} & fields.keys() else (NO_SPACING,)
     if space in _SPACES:
-        return matrix, ()
+        return matrix, unscaled
     return matrix, (
         "The NRRD file does not say how the image lies in the patient: LPS is assumed, left and right may be swapped.",
+        *unscaled,
     )
 
 

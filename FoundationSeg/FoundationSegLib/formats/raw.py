@@ -25,6 +25,8 @@ _MAX_BEYOND = 1 << 20
 _MODALITY_KEYS = ("modality", "0008|0060", "dicom_0008_0060")
 _MODALITIES = {code: code for code in ("CT", "MR", "PT", "US", "NM", "XA", "MG")} | {"MRI": "MR", "PET": "PT"}
 
+NO_SPACING = "The file states no voxel spacing: 1 mm is assumed, so that no size in mm can be trusted."
+
 
 class RawVolume(NamedTuple):
     """What a file says, before it is checked to be a volume: voxels (k, j, i), IJK to RAS mm, modality, warnings."""
