@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from FoundationSegLib.formats.raw import NO_SPACING
 from FoundationSegLib.volume import Volume
 
 from ..errors import MeasurementError
@@ -76,6 +77,11 @@ def measure(
     if header is None and not isinstance(volume, Volume):
         header = read_header(volume, series)
     image = as_volume(volume, series)
+    if NO_SPACING in image.warnings:
+        raise MeasurementError(
+            "The image's file states no voxel spacing, so nothing can be measured in mm; export it again with its "
+            "spacing."
+        )
     modality = image.modality or (header.modality if header is not None else "")
     segments, warnings = drawn_segments(
         image, segmentation, other_image=other_image, frame_uid=header.frame_uid if header is not None else ""

@@ -143,6 +143,23 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         measure(tmp_path / "z.nrrd", [record("Liver", LIVER)])
 
 
+def test_an_image_without_spacing_is_refused(tmp_path: Path) -> None:
+    voxels = np.arange(64, dtype=np.uint8).tobytes()
+    start = "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 4 4 4\nencoding: raw\n"
+    (tmp_path / "a.nrrd").write_bytes(f"{start}\n".encode() + voxels)
+    (tmp_path / "b.nrrd").write_bytes(f"{start}spacings: 1 1 1\n\n".encode() + voxels)
+    meta = "ObjectType = Image\nNDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\n"
+    (tmp_path / "c.mha").write_bytes(f"{meta}ElementDataFile = LOCAL\n".encode() + voxels)
+    (tmp_path / "d.mha").write_bytes(f"{meta}ElementSpacing = 1 1 1\nElementDataFile = LOCAL\n".encode() + voxels)
+    mask = np.zeros((4, 4, 4), bool)
+    mask[1:3, 1:3, 1:3] = True
+    for name in ("a.nrrd", "c.mha"):
+        with pytest.raises(MeasurementError, match="no voxel spacing"):
+            measure(tmp_path / name, {"Liver": mask})
+    for name in ("b.nrrd", "d.mha"):
+        assert measure(tmp_path / name, {"Liver": mask}).of("liver", "volume")
+
+
 def test_name_and_coded_term_that_contradict_are_said() -> None:
     from FoundationSegLib.terminology import lookup
 
