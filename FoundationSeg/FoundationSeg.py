@@ -127,8 +127,7 @@ class FoundationSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.chooseVolume()
         self.panel.enter()
         self.tools.enter()
-        if self.panel.ready:
-            self.prefetch.enter()
+        self.prefetch.enter()
 
     def exit(self) -> None:
         """Called each time the user opens a different module; a prediction that is under way goes on."""
@@ -159,9 +158,10 @@ class FoundationSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         try:
             card = model_card(self.live.choice.name)
         except FoundationSegError:
-            self.panel.ready = self.firstRun.check()
+            self.panel.setReady(self.firstRun.check())
         else:
-            self.panel.ready = self.firstRun.check(EMBEDDED if card.source == "embedded" else card.family)
+            need = EMBEDDED if card.source == "embedded" else card.family
+            self.panel.setReady(self.firstRun.check(need))
 
     def onPackagesReady(self, need: str) -> None:
         """What was missing is installed, or was removed again."""

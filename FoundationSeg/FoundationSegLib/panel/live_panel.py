@@ -31,7 +31,6 @@ class LivePanel:
     def __init__(self, ui: Any, live: LiveSegmentation) -> None:
         self.ui = ui
         self.live = live
-        self.ready = True  # the packages that a model needs are there
         self._updating = False
         self._inBeat = self._stale = False
         self._card: ModelCard | None = None
@@ -39,6 +38,9 @@ class LivePanel:
         self._timer.setInterval(_BEAT_MS)
         self._timer.connect("timeout()", self._onBeat)
         self._keys = shortcuts.Shortcuts(ui.statusLabel)
+        self._deleteKey = qt.QShortcut(ui.promptList)
+        self._deleteKey.setKey(qt.QKeySequence("Del"))
+        self._deleteKey.setContext(qt.Qt.WidgetShortcut)
         self._ends = [
             live.observe(Event.WORK, self._timer.start),
             live.observe(Event.STATUS, self.showStatus),
@@ -53,6 +55,10 @@ class LivePanel:
         self.showStatus()
         if live.busy:
             self._timer.start()
+
+    def setReady(self, ready: bool) -> None:
+        """Whether the packages that a model needs are there."""
+        self.live.setBlocked("" if ready else _("Install the missing Python packages first."))
 
     def enter(self) -> None:
         """The module is shown."""
@@ -76,6 +82,7 @@ class LivePanel:
         ui.segmentationSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._doing(live.setSegmentation))
         ui.segmentsTable.connect("selectionChanged(QItemSelection,QItemSelection)", self._onSegmentSelected)
         ui.promptList.connect("itemSelectionChanged()", self._showButtons)
+        self._deleteKey.connect("activated()", self._pressed(self.onRemovePrompt))
         ui.promptList.connect("itemDoubleClicked(QListWidgetItem*)", self._onPromptActivated)
         ui.autoUpdateBox.connect("toggled(bool)", self._onAutoUpdate)
         ui.surfaceBox.connect("toggled(bool)", self._doing(live.showSurface))
@@ -222,7 +229,7 @@ class LivePanel:
             wanted.append((list(markup), text.format(number=number, prompt=describe(prompt))))
         shown = self.ui.promptList
         items = [shown.item(row) for row in range(shown.count)]
-        if [(item.data(_KEY), item.text()) for item in items] == wanted:
+        if [(list(item.data(_KEY)), item.text()) for item in items] == wanted:
             return
         selected = [list(item.data(_KEY)) for item in shown.selectedItems()]
         shown.clear()
@@ -250,7 +257,7 @@ class LivePanel:
     def _showButtons(self) -> None:
         live, ui = self.live, self.ui
         running = live.status.state in (State.RUNNING, State.CANCELLING)
-        problem = live.problem() or ("" if self.ready else _("Install the missing Python packages first."))
+        problem = live.problem()
         waiting = any(not done for _key, _prompt, done in live.prompts())
         ui.newSegmentButton.enabled = not problem
         ui.undoButton.enabled = live.canUndo

@@ -36,6 +36,7 @@ class Desk:
         self._dragged: set[str] = set()
         self._message, self._isError = "", False
         self._device = ""
+        self._blocked = ""
         self._promptsChanged = self._segmentsChanged = self._look = True
         self._working = self._closed = False
 
@@ -90,6 +91,12 @@ class Desk:
         """The device that the model runs on, as the worker says; "" before the first prediction."""
         return self._device
 
+    def setBlocked(self, reason: str) -> None:
+        """Nothing can be segmented until this is called again with "": packages are missing. `reason` is a sentence."""
+        if reason != self._blocked:
+            self._blocked = reason
+            self._refresh()
+
     def setVolume(self, node: Any) -> None:
         """Work on another volume; a segmentation that cannot be edited on its grid is let go of."""
         if node is not self.volumeNode:
@@ -132,6 +139,7 @@ class Desk:
             FoundationSegError: when no prompt can be given now (no volume, ...), as a sentence for the user.
         """
         self._requireSegment()
+        self.warm()
         return prompt_nodes.pointsNode(self.segmentationNode, self.segmentId, positive)
 
     def newPrompt(self, className: str, positive: bool) -> Any:
@@ -142,6 +150,7 @@ class Desk:
         Raises as :meth:`promptNode`.
         """
         self._requireSegment()
+        self.warm()
         node = prompt_nodes.newPromptNode(className, self.segmentationNode, self.segmentId, positive)
         self.hold(node)
         return node
@@ -219,6 +228,8 @@ class Desk:
 
     def problem(self) -> str:
         """Why nothing can be segmented now, as a sentence; "" if it can."""
+        if self._blocked:
+            return self._blocked
         if self.volumeNode is None:
             return _("Choose a volume.")
         try:
@@ -245,6 +256,10 @@ class Desk:
         return pending_keys(self._state().book, self._present()[0]) if self.segmentId else []
 
     # --- what is heard and said ---
+
+    def warm(self) -> None:
+        """Has the worker start, since prompts are about to come."""
+        raise NotImplementedError
 
     def _interrupt(self) -> None:
         """Ends a prediction that is under way without a word: something else has taken its place."""

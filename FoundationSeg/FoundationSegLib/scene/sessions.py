@@ -95,7 +95,7 @@ class Sessions:
     def clear(self) -> None:
         """The scene is closed."""
         for session in self._sessions.values():
-            session.close()
+            session.close(wait=True)
         self._sessions.clear()
         self._reading.clear()
 

@@ -271,10 +271,15 @@ class WorkerSession(SegmentationSession):
         """Whether something is under way, so that `poll` has to be called."""
         return self.worker.busy
 
-    def close(self) -> None:
-        """Cancels what is under way and lets go of the worker's memory. What was segmented stays as it is."""
+    def close(self, wait: bool = False) -> None:
+        """Cancels what is under way and lets go of the worker's memory. What was segmented stays as it is.
+
+        `wait` until voxels that are being copied are there, so that their memory is let go of now and not some day.
+        """
         self._channel.closed = True
         self.worker.forget(self._channel)
+        if wait:
+            self._channel.let_go(wait=True)
         if self._owned:
             self.worker.close()
 

@@ -22,7 +22,7 @@ BEAT_S = 0.02
 
 
 class LiveTestCase(SceneTestCase):
-    """A volume with a bright block, and a live segmentation whose worker runs a model that is simple to reason about."""
+    """A volume with a bright block, and a live segmentation whose worker runs a model that is easy to reason about."""
 
     MODEL = "worker_case:good"
 

@@ -106,6 +106,15 @@ class PromptsTest(LiveTestCase):
         self.settle()
         self.assertGreater(self.voxels(), 0)
 
+    def test_the_worker_starts_as_soon_as_a_prompt_is_about_to_come(self) -> None:
+        self.assertEqual(self.live._sessions.worker.starts, 0)
+        self.live.promptNode(True)  # what taking the point tool does
+        self.settle()
+        self.assertEqual(self.live._sessions.worker.starts, 1)
+        self.assertEqual(self.live.device, "")
+        self.click(ON)
+        self.assertEqual((self.live._sessions.worker.starts, self.live.device), (1, "cpu"))
+
     def test_prompts_outside_are_answered_with_a_sentence(self) -> None:
         key = self.click((-40, 0, 0))
         self.assertTrue(self.live.status.isError)

@@ -103,7 +103,7 @@ class PanelTest(PanelTestCase):
         self.assertNotIn("waiting", ui.promptList.item(0).text())
         self.assertFalse(ui.updateButton.enabled)
         ui.promptList.item(0).setSelected(True)
-        ui.removePromptButton.click()
+        self.widget.panel._deleteKey.activated.emit()
         self.settle()
         self.assertEqual(ui.promptList.count, 0)
         node.GetSegmentation().RemoveSegment(first)
@@ -140,9 +140,19 @@ class PanelTest(PanelTestCase):
         self.assertEqual(self.ui.promptList.count, 0)
         self.click(ON)
         self.assertGreater(self.voxels(), 0)
+        self.ui.promptList.item(0).setSelected(True)
+        self.ui.removePromptButton.click()
+        self.settle()
+        self.assertEqual(self.voxels(), 0)
         with mock.patch.object(self.live, "newSegment", side_effect=ZeroDivisionError), self.assertLogs(level="ERROR"):
             self.ui.newSegmentButton.click()
         self.assertIn("application log", self.status)
+        self.widget.panel.setReady(False)
+        self.settle()
+        self.assertIn("packages", self.status)
+        self.assertFalse(self.ui.newSegmentButton.enabled)
+        self.widget.tools.setTool("point")
+        self.assertIsNone(self.widget.tools.tool)
 
     def test_closing_the_scene_empties_the_panel_and_another_volume_fills_it(self) -> None:
         self.click(ON)
