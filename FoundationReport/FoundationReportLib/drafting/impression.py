@@ -11,6 +11,7 @@ from ..wording import capital
 from .lesions import by_size, common_place, named, resolved, size_of, write_findings
 from .pen import Pen
 
+_HARMLESS = ("cyst", "hemangioma")  # as a rule; they come last, they are not left out
 _LISTED = 6  # findings of an organ that the impression names one by one
 
 
@@ -39,13 +40,13 @@ def write_targets(pen: Pen) -> None:
 
 
 def write_impression(pen: Pen) -> None:
-    """The findings in short, largest first: a line per group of an organ, and one for each that is new or changed."""
+    """The findings in short: a line per group of an organ, and one for each that is new or changed."""
     before = len(pen.lines)
     groups: dict[str, list[Subject]] = {}
     for subject in by_size(pen, (s for s in pen.facts.subjects if _is_finding(s))):
         if not resolved(pen, subject) and not _is_small_node(pen, subject):
             groups.setdefault("nodes" if subject.kind == Kind.NODE else subject.organ, []).append(subject)
-    for members in groups.values():
+    for members in sorted(groups.values(), key=lambda members: _rank(pen, members)):
         alike = len({subject.finding for subject in members}) == 1
         nodes = members[0].kind == Kind.NODE
         if len(members) == 1 or not alike or (nodes and len(members) <= _LISTED):
@@ -65,6 +66,12 @@ def write_impression(pen: Pen) -> None:
             pen.say(pen.language.sentence("resolved", the=name), [pen.text(subject, "trend")])
     if len(pen.lines) == before:
         pen.ask(pen.language.part("impression_missing"))
+
+
+def _rank(pen: Pen, members: Sequence[Subject]) -> tuple[bool, bool]:
+    """What is new or has grown comes first, what is only a cyst last; the size decides among the rest."""
+    active = any(_trend(pen, subject) in ("new", "larger") for subject in members)
+    return not active, all(subject.finding in _HARMLESS for subject in members)
 
 
 def write_categories(pen: Pen, names: Sequence[str], only_remarkable: bool = False) -> None:

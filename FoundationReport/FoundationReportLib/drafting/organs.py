@@ -27,16 +27,16 @@ def write_organ(pen: Pen, item: Mapping[str, Any]) -> None:
         own = [s for s in pen.subjects([Kind.ORGAN, *FINDINGS]) if s.organ == organ and s.side in sides]
         organs = pen.by_side(s for s in own if s.kind == Kind.ORGAN)
         findings = [s for s in own if s.kind not in (Kind.ORGAN, Kind.NODE)]
-        if not organs and not findings:
+        known = [s for s in pen.facts.subjects if s.organ == organ and s.side in sides]
+        lesions = [s for s in known if _is_current_lesion(pen, s)]  # those among the targets included
+        if not organs and not findings and not lesions:
             continue
         _write_one(pen, organs, findings, item.get("quantities", ()), item.get("details"))
-        silent += _silent(pen, organs, findings)
-        in_view = [s for s in organs if _coverage(pen, s) != "outside_view"]
-        if item.get("lesions") and (in_view or findings or not organs) and not _all_searched(in_view, pen):
+        silent += _silent(pen, organs)
+        in_view = [s for s in known if s.kind == Kind.ORGAN and _coverage(pen, s) != "outside_view"]
+        if item.get("lesions") and (in_view or lesions or not organs) and not _all_searched(in_view, pen):
             further = words.part("further_missing", of=_of(pen, organ))
-            asked.append(
-                further if any(_is_current_lesion(pen, s) for s in findings) else label_of(item, "lesions", words)
-            )
+            asked.append(further if lesions else label_of(item, "lesions", words))
     members = [s for s in pen.facts.subjects if s.organ in item["organs"] and s.side in sides]
     if not any(_says_something(pen, subject.id) for subject in members):
         pen.ask(label_of(item, "label", words), [pen.coverage(s) for s in members if s.kind == Kind.ORGAN])
@@ -78,7 +78,7 @@ def write_other(pen: Pen) -> None:
         findings = [s for s in members if s.kind != Kind.ORGAN]
         if findings or any(fact.quantity != "coverage" for s in own for fact in pen.of(s.id)):
             _write_one(pen, own, findings, _EVERYTHING, None)
-        silent += [s for s in _silent(pen, own, findings) if _coverage(pen, s) != "outside_view"]
+        silent += [s for s in _silent(pen, own) if _coverage(pen, s) != "outside_view"]
         pen.written |= {subject.id for subject in own}
     write_findings(pen, list(pen.subjects([Kind.LESION, Kind.NODE])))
     write_segments(pen)
@@ -121,13 +121,16 @@ def _write_one(
     pen.written |= {subject.id for subject in organs}
 
 
-def _silent(pen: Pen, organs: Sequence[Subject], findings: Sequence[Subject]) -> list[Subject]:
-    """Organs of which nothing was said, and in which there is no finding either."""
-    sides = {subject.side for subject in findings}
+def _silent(pen: Pen, organs: Sequence[Subject]) -> list[Subject]:
+    """Organs of which nothing was said, and of which no finding was described either."""
+    described = {
+        (s.organ, s.side) for s in pen.facts.subjects if s.kind not in (Kind.ORGAN, Kind.NODE) and s.id in pen.written
+    }
     return [
         subject
         for subject in organs
-        if not _says_something(pen, subject.id) and not (sides & {subject.side, Side.BOTH, Side.NONE})
+        if not _says_something(pen, subject.id)
+        and not {(subject.organ, side) for side in (subject.side, Side.BOTH, Side.NONE)} & described
     ]
 
 

@@ -560,3 +560,25 @@ def test_of_many_alike_the_largest_and_the_new_are_described(code: str, line: st
     assert line in lines
     report = draft(study(*nodules, *sizes), "ct-chest", language_code=code)
     assert set(must_mention(load_template("ct-chest"), report.facts)) <= {i for s in report.statements for i in s.facts}
+
+
+def test_the_impression_begins_with_what_has_changed_and_ends_with_cysts() -> None:
+    cyst = Subject("c", "c", Kind.LESION, "liver", Side.NONE, "cyst")
+    mass = Subject("m", "m", Kind.LESION, "kidney", Side.LEFT, "mass")
+    parts = (cyst, mass, NODULE, sized("c", 60.0, 50.0), sized("m", 40.0, 30.0), sized("n1", 7.0, 6.0))
+    report = draft(study(*parts, f("n1", "trend", "new"), f("m", "trend", "unchanged")), "ct-chest")
+    assert [text.split(" in ")[0] for text in texts(report, "impression")[:3]] == [
+        "New 7 x 6 mm nodule",
+        "40 x 30 mm mass",
+        "60 x 50 mm cyst",
+    ]
+
+
+def test_an_organ_whose_target_is_described_is_not_called_unassessed() -> None:
+    target = f("n1", "target", True)
+    report = draft(study(LUNG_R, LUNG_L, NODULE, sized("n1", 20.0, 15.0), target), "oncology")
+    assert "Right lung: [not assessed]" not in texts(report)
+    assert "Left lung: [not assessed]" in texts(report)
+    assert "Further lesions of the lungs: [not assessed]" in texts(report)
+    alone = draft(study(NODULE, sized("n1", 20.0, 15.0), target), "oncology")
+    assert "Further lesions of the lungs: [not assessed]" in texts(alone)
