@@ -56,6 +56,9 @@ class Bagger:
             self._site(state, value, mention)
         elif kind == "SIDE":
             head = next((m.kind for m in row[n + 1 :] if m.kind in ("FIND", "SITE")), "")
+            if mention.text.lower() == "both" and not any(m.kind in ("FIND", "SITE") for m in row):
+                bag.of_all = True  # "..., both unchanged"
+                return
             if value == "both" and head == "FIND" and mention.text.lower() in ("both", "either", "neither"):
                 bag.select = "all"
             else:
@@ -273,7 +276,8 @@ class Bagger:
         if state.than and not state.sites and not state.sides and state.cmp == "" and bag.than is None:
             state.cmp = ">" if bag.compared in ("larger", "") else "<"
             state.than, bag.compared = False, ""
-        value = Value(measure, quantity, state.prior, state.cmp, state.by)
+        since = state.from_ and measure.to is None and bool(bag.changes)  # "decreased from 160 mL"
+        value = Value(measure, quantity, state.prior or since, state.cmp, state.by)
         if measure.to is not None and (state.from_ or bag.changes) and not _ranging(mention):
             before = replace(measure, to=None)
             now = replace(measure, values=(measure.to,), to=None)

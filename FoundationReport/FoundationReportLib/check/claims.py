@@ -51,6 +51,7 @@ class Claim:
     target: bool = False
     inherited: bool = False
     prior_open: bool = False
+    of_all: bool = False
     located: bool = False
     uptake: bool = False
     sites: list[Site] = field(default_factory=list)

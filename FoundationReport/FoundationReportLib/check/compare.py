@@ -82,7 +82,7 @@ def agree(
     elif dimension is Dimension.PERCENT:
         allowed = t["percent_points"]
     elif dimension is Dimension.TIME:
-        allowed = max(1.0, t["time_part"] * size)
+        allowed = max(1.0, t["time_part"] * size, 15.2 if size > 45 else 0.0)  # months are half a month exact
     else:
         allowed = t["intensity_part"] * size
     return abs(claimed - known) <= max(allowed, part * size) + 1e-9
@@ -350,6 +350,8 @@ def check_change(world: World, thing: Thing, change: str, claim: Claim) -> Outco
             f"{name} {'is gone' if gone else 'is present'}.",
             fact or thing.get("presence") or (thing.facts[0] if thing.facts else None),
         )
+    if trend == "resolved" and change in ("smaller", "not larger"):
+        return supported(f"{name} is resolved.", fact)
     if trend == "new" or trend == "resolved":
         return contradicted(f"{name} is {_words(trend)}.", fact)
     known = relative_change(thing, _quantity_of_change(claim))

@@ -7,7 +7,7 @@ from ..model import Fact, Verdict
 from .claims import Claim, Count, Site
 from .compare import Outcome, check_avid, check_change, contradicted, supported, unverifiable
 from .predicates import enlarged_node
-from .world import Thing, World
+from .world import Match, Thing, World
 
 
 def count_things(world: World, claim: Claim, site: Site, things: list[Thing]) -> Outcome:
@@ -21,6 +21,13 @@ def count_things(world: World, claim: Claim, site: Site, things: list[Thing]) ->
     ):
         n, facts, exhaustive = known
         return compare_counts(max(n, 0), claim.count, facts, things, exhaustive)
+    multiplicity = _multiplicity(world, claim, site)
+    if multiplicity is not None and claim.count is not None and not claim.changes and claim.select != "other":
+        several = multiplicity.value == "multiple"
+        if claim.count.op == ">=" or claim.count.n == 1:
+            wants_several = claim.count.op == ">=" and claim.count.n > 1
+            reason = f"The facts say {multiplicity.value}."
+            return supported(reason, multiplicity) if wants_several == several else contradicted(reason, multiplicity)
     kept = things
     if claim.avid:
         kept = [t for t in kept if check_avid(world, t, claim.avid).verdict is Verdict.SUPPORTED] or kept
@@ -54,3 +61,11 @@ def compare_counts(
     if count.n == 1 and not count.strict:
         return supported(reason, *named)
     return contradicted(reason, *named)
+
+
+def _multiplicity(world: World, claim: Claim, site: Site) -> Fact | None:
+    for organ in world.at(site):
+        for fact in organ.facts:
+            if fact.quantity == "multiplicity" and world.concept(claim.finding, world.concept_of(fact.of)) is Match.YES:
+                return fact
+    return None

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from ..measure.quantities import Dimension
 from .bags import Bagger
 from .chunks import Chunk
 from .claims import STUDY_QUANTITIES, Claim, Site, Value, fits, many
@@ -34,6 +35,7 @@ class Builder:
 
     def finish(self) -> list[Claim]:
         self._share_sites()
+        self._study_values()
         for claim in self.claims:
             complete(claim)
         respective(self.claims)
@@ -212,6 +214,11 @@ class Builder:
             other.values = [replace(v, quantity=v.quantity or given) for v in bag.values]
             self.pair = None
             return
+        if bag.of_all and not bag.values:
+            for claim in self.claims:
+                if claim.finding:
+                    _absorb(claim, bag)
+            return
         changing = bool(last.changes or bag.changes)
         repeats = any(not v.prior and not (v.by and changing) and not v.measure.signed for v in bag.values) and any(
             _same_slot(v, w, changing) for v in bag.values for w in last.values
@@ -292,6 +299,24 @@ class Builder:
             if place is not None and place.family in ("organ", "vessel", "bone part"):
                 return name
         return node
+
+    def _study_values(self) -> None:
+        """Slice thickness and the time between studies are of the study, whatever they stand beside."""
+        for claim in list(self.claims):
+            if not (claim.finding or claim.sites):
+                continue
+            for value in list(claim.values):
+                interval = (
+                    value.measure.dimension is Dimension.TIME
+                    and value.quantity != "doubling_time"
+                    and (value.prior or claim.quantity != "doubling_time")
+                )
+                if value.quantity in ("slice_thickness", "slice_spacing", "field_strength") or interval:
+                    claim.values.remove(value)
+                    quantity = "interval" if interval else value.quantity
+                    self.claims.append(
+                        Claim(values=[replace(value, prior=False, quantity=quantity)], quantity=quantity)
+                    )
 
     def _share_sites(self) -> None:
         """In a list of findings those without a place share the place of their neighbours."""

@@ -116,6 +116,6 @@ def _whole_study_change(world: World, claim: Claim) -> Outcome:
         for thing in world.things:
             if thing.get("trend") or thing.get("prior") or thing.get("change"):
                 outcomes.append(check_change(world, thing, change, claim))
-    if claim.changes == ["stable"] and outcomes:
+    if set(claim.changes) <= {"stable", "not larger", "not smaller"} and outcomes:
         return worst(outcomes)
     return unverifiable("What has changed is not said.")

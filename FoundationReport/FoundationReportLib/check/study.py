@@ -283,7 +283,7 @@ def check_technique(world: World, reading: Reading) -> list[Outcome]:
     """Contrast, phase, modality; words that the image cannot speak of."""
     out: list[Outcome] = []
     contrast = world.contrast
-    value = str(contrast.value) if contrast is not None else ""
+    value = _contrast(contrast)
     for claim in dict.fromkeys(reading.technique):
         if claim == "enhancement":
             if value == "without":
@@ -309,6 +309,16 @@ def check_technique(world: World, reading: Reading) -> list[Outcome]:
                 supported(f"Phase: {fact.value}.", fact) if same else contradicted(f"Phase: {fact.value}.", fact)
             )
     return out
+
+
+def _contrast(fact: Fact | None) -> str:
+    """ "with", "without" or nothing; other files may say yes, none, or the agent's name."""
+    text = str(fact.value).strip().lower() if fact is not None else ""
+    if text in ("", "unknown"):
+        return ""
+    return (
+        "without" if text in ("without", "false", "no", "none", "0", "unenhanced", "native", "non-contrast") else "with"
+    )
 
 
 def check_modality(world: World, reading: Reading) -> list[Outcome]:

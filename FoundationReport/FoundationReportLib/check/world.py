@@ -115,7 +115,11 @@ class World:
 
     def nodes(self, claimed: Iterable[str], thing: Thing) -> Match:
         result = Match.YES
+        level = thing.get("level")
         for node in claimed:
+            if level is not None and node in self.lex.places and self.lex.places[node].family == "vertebra":
+                result = min(result, Match.YES if str(level.value).upper() == node else Match.NO)
+                continue
             if any(self.lex.place_in(known, node) for known in thing.nodes):
                 continue
             if not thing.nodes:
@@ -278,8 +282,10 @@ def world_of(facts: Facts) -> World:
             world.organs.append(_organ(world, subject, own))
         else:
             world.things.append(_thing(world, subject, own, facts))
-    for organ in world.organs:
+    _image_coverage(world)
+    for organ in list(world.organs):
         _searches(world, organ)
+    _searches_by_finding(world)
     _categories_as_things(world)
     world.contrast = world.image_fact("contrast")
     modality = world.image_fact("modality")
@@ -289,6 +295,28 @@ def world_of(facts: Facts) -> World:
     _names(world)
     _quotes(world)
     return world
+
+
+def _image_coverage(world: World) -> None:
+    """Coverage that is stated of the image, `of` an organ that is no subject."""
+    for fact in world.image:
+        if fact.quantity == "coverage" and fact.of:
+            nodes, side = _read_place(world.lex, fact.of)
+            if nodes:
+                world.organs.append(Thing(Subject(fact.of, fact.of, Kind.ORGAN), (), tuple(nodes), side, (fact,)))
+
+
+def _searches_by_finding(world: World) -> None:
+    """A finding that is itself a subject, "searched and not found": searched where it is, or where it would be."""
+    for thing in world.things:
+        fact = thing.get("presence")
+        if fact is None or fact.value != "searched_not_found":
+            continue
+        for finding in thing.findings:
+            known = world.lex.findings.get(finding)
+            nodes = thing.nodes or (known.at if known is not None else ())
+            place = Thing(thing.subject, (), nodes or ("body",), thing.side, thing.facts)
+            world.searches.append(Search(fact, place, finding, 0))
 
 
 def _numeric(fact: Fact) -> bool:
@@ -325,6 +353,8 @@ def _placed(world: World, subject: Subject, own: tuple[Fact, ...]) -> tuple[tupl
     if subject.organ and not nodes:
         nodes = [_new_place(world, subject.organ)]
     region, region_side = _read_place(lex, subject.region)
+    if subject.region and not region:
+        region, region_side = _read_place(lex, f"station {subject.region}")
     # The head of the pancreas is no part of the head: a region is read together with its organ.
     together = (
         _read_place(lex, f"{subject.region} of the {subject.organ}") if subject.region and subject.organ else None
