@@ -71,13 +71,15 @@ class EditingHistory:
         """Whether there is a step to take back; the Segment Editor does not say, so True where that is open."""
         if segmentationNode is None:
             return False
-        return self._findEditor(segmentationNode) is not None or self._writer(segmentationNode).canUndo()
+        writer = self._writers.get(segmentationNode.GetID())
+        return self._findEditor(segmentationNode) is not None or (writer is not None and writer.canUndo())
 
     def canRedo(self, segmentationNode: Any) -> bool:
         """As :meth:`canUndo`."""
         if segmentationNode is None:
             return False
-        return self._findEditor(segmentationNode) is not None or self._writer(segmentationNode).canRedo()
+        writer = self._writers.get(segmentationNode.GetID())
+        return self._findEditor(segmentationNode) is not None or (writer is not None and writer.canRedo())
 
     def forget(self, nodeId: str) -> None:
         """The segmentation is gone."""

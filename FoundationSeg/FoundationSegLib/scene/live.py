@@ -330,7 +330,7 @@ class LiveSegmentation(Desk):
         if task.kind is Kind.REPLAY:
             same = _("Replayed {segment}: the same to the voxel, {volume:.1f} mL")
             other = _("Replayed {segment}: {voxels} voxels differ from before, {volume:.1f} mL; undo brings them back")
-            text = same if task.differing == 0 else other
+            text = (same if task.differing == 0 else other) + "".join(f"\n{note}" for note in task.notes())
         self._say(text.format(segment=name, volume=volume, seconds=task.elapsed, voxels=task.differing))
         self._expectation.learn(task.choice.name, task.choice.device, task.first, task.elapsed)
         self._declined = None
@@ -394,6 +394,9 @@ class LiveSegmentation(Desk):
             if not self._scene.IsClosing():
                 prompt_nodes.removeOrphans(self._scene, nodeId)
             self._onSegmentsChanged()
+        elif node is self.parameters.node and not self._scene.IsClosing():
+            self.parameters = parametersOf(self._scene)  # somebody has removed it: choose anew
+            self._changedChoice()
         self._held.discard(nodeId)
 
     def _onClosing(self) -> None:

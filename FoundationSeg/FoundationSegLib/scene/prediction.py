@@ -111,6 +111,7 @@ class Task:
     started: float = field(default_factory=time.monotonic)
 
     _phase: int = 0
+    _recorded: dict[str, Any] = field(default_factory=dict)
     _differing: int = 0
     _edited: bool = False
     _pending: Pending[Result] | None = None
@@ -134,6 +135,23 @@ class Task:
     def differing(self) -> int:
         """Number of voxels that the segment is to change in (before masking settings are looked at)."""
         return self._differing
+
+    def notes(self) -> list[str]:
+        """In what a replay was another run than the recorded one, a sentence each."""
+        now = {} if self.session is None else self.session.provenance(self.key)
+        texts = {
+            "volume": _("The prompts were given on another volume."),
+            "model": _("It was made by the model {before}, and now by {now}."),
+            "revision": _("It was made by revision {before} of the model, and now by {now}."),
+            "sha256": _("It was made with other weights of the model."),
+            "device": _("It was made on {before}, and now on {now}."),
+            "precision": _("It was made in {before}, and now in {now}."),
+        }
+        return [
+            text.format(before=self._recorded[name], now=now.get(name))
+            for name, text in texts.items()
+            if name in self._recorded and self._recorded[name] != now.get(name)
+        ]
 
     @property
     def elapsed(self) -> float:
@@ -220,6 +238,7 @@ class Task:
         self.first = session.identity is None or self.sessions.worker.pid is None
         self.expected = self.expectation.seconds(choice.name, choice.device, self.first)
         if self.kind is Kind.REPLAY:
+            self._recorded = mrml.provenance(self.segmentationNode, self.segmentId)
             if self.key in session.segments():
                 session.remove(self.key)
         elif self.state.written is None and self._isOwn():

@@ -104,6 +104,8 @@ class SceneWatch(VTKObservationMixin):
 
     @vtk.calldata_type(vtk.VTK_OBJECT)  # type: ignore[untyped-decorator]
     def _onNodeRemoved(self, caller: Any, event: Any, node: Any) -> None:
+        if node is None:
+            return
         if node in self._prompts:
             self._prompts.remove(node)
             self.dragged.discard(node.GetID())

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import unittest
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,8 @@ from live_case import (
 # isort: split
 from FoundationSegLib import mrml
 from FoundationSegLib.scene.live import State
+from FoundationSegLib.segmentation_io import escape_tag
+from FoundationSegLib.session import PROVENANCE_TAG
 
 
 class PromptsTest(LiveTestCase):
@@ -114,6 +117,16 @@ class PromptsTest(LiveTestCase):
         self.assertEqual(self.live.device, "")
         self.click(ON)
         self.assertEqual((self.live._sessions.worker.starts, self.live.device), (1, "cpu"))
+
+    def test_a_removed_parameter_node_is_made_anew(self) -> None:
+        self.click(ON)
+        self.scene.RemoveNode(self.live.parameters.node)
+        self.settle()
+        self.assertIs(self.live.status.state, State.EMPTY)
+        self.live.setVolume(self.volume)
+        self.live.setModel(self.MODEL, device="cpu")
+        self.click(ON)
+        self.ready()
 
     def test_prompts_outside_are_answered_with_a_sentence(self) -> None:
         key = self.click((-40, 0, 0))
@@ -317,10 +330,17 @@ class ReplayTest(LiveTestCase):
         self.settle()
         self.assertIn("the same to the voxel", self.live.status.message)
         np.testing.assert_array_equal(self.mask(), before)
+        self.assertNotIn("\n", self.live.status.message)
         self.paint(np.zeros(SHAPE, dtype=bool))
+        segment = self.node.GetSegmentation().GetSegment(self.live.segmentId)
+        recorded = mrml.provenance(self.node, self.live.segmentId)
+        tag = json.dumps({**recorded, "volume": "other", "revision": "0.9"})
+        segment.SetTag(PROVENANCE_TAG, escape_tag(tag))
         self.live.replay()
         self.settle()
         self.assertIn("undo", self.live.status.message)
+        self.assertIn("another volume", self.live.status.message)
+        self.assertIn("revision 0.9", self.live.status.message)
         np.testing.assert_array_equal(self.mask(), before)
 
 
