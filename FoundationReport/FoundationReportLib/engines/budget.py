@@ -14,11 +14,12 @@ STEPS = (85, 64, 32, 16, 8, 4, 2, 1)
 _SPARE_BYTES = 512 * 2**20
 
 
-def bytes_per_slice(config: Any, item_bytes: int) -> int:
+def bytes_per_slice(config: Any, item_bytes: int, caches: int = 1) -> int:
     """Roughly what one more slice takes while the model reads, from the sizes in its configuration.
 
     Keys and values of its tokens in every layer (none of them shortened by a sliding window), the picture, and the
-    widest activations of picture encoder and language model. MedGemma 1.5 4B in bfloat16: about 100 MB.
+    widest activations of picture encoder and language model. MedGemma 1.5 4B in bfloat16: about 130 MB. `caches`: how
+    many sets of keys and values there are at once.
     """
     text = getattr(config, "text_config", config)
     vision = getattr(config, "vision_config", None)
@@ -33,7 +34,7 @@ def bytes_per_slice(config: Any, item_bytes: int) -> int:
         seen = (size // patch) ** 2 * 2 * int(
             getattr(vision, "intermediate_size", 4 * vision.hidden_size)
         ) + 3 * size**2
-    return item_bytes * (cache + wide + seen)
+    return item_bytes * (caches * cache + wide + seen)
 
 
 def tokens_per_slice(config: Any) -> int:

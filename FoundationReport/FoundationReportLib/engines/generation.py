@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -37,26 +38,44 @@ def answer(
 
     Raises EngineError (memory, or an input that it cannot take), Cancelled.
     """
+    inputs = moved(loaded, prepared(loaded, pictures, texts))
+    return write(loaded, inputs, settings, watch)
+
+
+def write(loaded: Loaded, inputs: dict[str, Any], settings: Settings, watch: Watch, read: Any = None) -> Drawn:
+    """The answer to an input. `read`: a cache with what the model has read of it already; it is not changed.
+
+    Raises EngineError (memory), Cancelled.
+    """
     import torch
 
+    watch.check()
+    length = int(inputs["input_ids"].shape[1])
     try:
-        inputs = {name: _moved(value, loaded) for name, value in prepared(loaded, pictures, texts).items()}
-        watch.check()
-        length = int(inputs["input_ids"].shape[1])
         with torch.inference_mode():
-            greedy = _generate(loaded, inputs, watch, settings, _streamer(loaded.tokenizer, watch.on_token))
-            text, cut = _decoded(loaded, greedy[0, length:], settings)
+            streamer = _streamer(loaded.tokenizer, watch.on_token)
+            greedy = _generate(loaded, inputs, watch, settings, streamer, **_from(read))
+            text, cut = _decoded(loaded, greedy[0, length:])
             samples: list[tuple[str, bool]] = []
             if settings.samples:
+                more = {"temperature": settings.temperature, "num_return_sequences": settings.samples}
                 with _seeded(loaded.device, settings.seed):
-                    drawn = _generate(
-                        loaded, inputs, watch, settings, None,
-                        do_sample=True, temperature=settings.temperature, num_return_sequences=settings.samples,
-                    )  # fmt: skip
-                samples = [_decoded(loaded, row[length:], settings) for row in drawn]
+                    options = {"do_sample": True, **more, **_from(read, settings.samples)}
+                    drawn = _generate(loaded, inputs, watch, settings, None, **options)
+                samples = [_decoded(loaded, row[length:]) for row in drawn]
     except torch.OutOfMemoryError as error:
-        raise too_large("that was chosen", loaded.device, len(pictures)) from error
+        raise too_large("that was chosen", loaded.device) from error
     return Drawn(text, cut, tuple(samples))
+
+
+def _from(read: Any, times: int = 1) -> dict[str, Any]:
+    """A copy of a cache, for so many sequences; writing goes on in it."""
+    if read is None:
+        return {}
+    copied = copy.deepcopy(read)
+    if times > 1:
+        copied.batch_repeat_interleave(times)
+    return {"past_key_values": copied}
 
 
 def prepared(loaded: Loaded, pictures: Sequence[Picture], texts: Sequence[str]) -> dict[str, Any]:
@@ -87,11 +106,13 @@ def prepared(loaded: Loaded, pictures: Sequence[Picture], texts: Sequence[str]) 
         ) from error
 
 
-def _moved(value: Any, loaded: Loaded) -> Any:
+def moved(loaded: Loaded, inputs: dict[str, Any]) -> dict[str, Any]:
     """On the model's device; pictures in its precision."""
-    if not hasattr(value, "to"):
-        return value
-    return value.to(loaded.device, dtype=loaded.model.dtype) if value.is_floating_point() else value.to(loaded.device)
+    dtype, device = loaded.model.dtype, loaded.device
+    return {
+        name: value.to(device, dtype=dtype) if value.is_floating_point() else value.to(device)
+        for name, value in inputs.items()
+    }
 
 
 def _generate(
@@ -154,7 +175,7 @@ def _streamer(tokenizer: Any, on_token: Callable[[str], None] | None) -> Any:
     return Streamer()
 
 
-def _decoded(loaded: Loaded, tokens: Any, settings: Settings) -> tuple[str, bool]:
+def _decoded(loaded: Loaded, tokens: Any) -> tuple[str, bool]:
     """The answer's text, and whether it was cut."""
     ends = loaded.model.generation_config.eos_token_id
     ended = {ends} if isinstance(ends, int) else set(ends or ())

@@ -19,10 +19,11 @@ from FoundationSegLib.volume import Volume
 
 from ..errors import EngineError
 from ..model import ClinicalContext, Facts, ModelInfo
-from . import consistency, generation, loading, prompts, slices
+from . import consistency, loading, prompts, slices
 from .base import BoolArray, Narrative, Said, Watch
 from .budget import bytes_per_slice, slices_that_fit, tokens_per_slice
 from .parse import Parsed, Rejected, parse
+from .reading import KINDS, Reader
 
 ENGINE = "hf-chat"
 
@@ -101,11 +102,12 @@ class HfChat:
             watch.at("pictures", number / len(shown))
             pictures.append(slices.picture(stack, position, windows))
         head = prompts.instruction(facts, context, len(shown))
+        labels = [prompts.slice_label(number) for number in range(1, len(shown) + 1)]
+        reader = Reader(loaded, pictures, [head, *labels], len(questions), self.settings)
         answers: list[_Answer] = []
         for number, question in enumerate(questions):
             watch.at("write", number / len(questions))
-            texts = [head, *(prompts.slice_label(n + 1) for n in range(len(shown))), question.text]
-            drawn = generation.answer(loaded, pictures, texts, self.settings, watch)
+            drawn = reader.answer(question.text, watch)
             others = [parse(text, cut) for text, cut in drawn.samples]
             answers.append(_Answer(question, parse(drawn.text, drawn.cut), others))
         watch.at("write", 1.0)
@@ -127,7 +129,8 @@ class HfChat:
         fits = (
             None if room is None else max(1, (room - 2048 - self.settings.max_new_tokens) // tokens_per_slice(config))
         )
-        per_slice = bytes_per_slice(config, loaded.item_bytes)
+        kept = loaded.kind in KINDS  # once as it was read, and a copy for each sequence that is written
+        per_slice = bytes_per_slice(config, loaded.item_bytes, kept + max(1, self.settings.samples))
         return slices_that_fit(loading.free_bytes(loaded.device), per_slice, most, fits)
 
     def _info(

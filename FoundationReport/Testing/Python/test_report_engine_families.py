@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from FoundationReportLib.engines import generation
+from FoundationReportLib.engines import generation, reading
 from FoundationReportLib.engines.base import Watch
 from FoundationReportLib.engines.hf_chat import HfChat
 from FoundationReportLib.errors import EngineError
@@ -63,6 +64,32 @@ def test_llava_takes_several_pictures(tmp_path: Path) -> None:
     assert generation.prepared(engine._load(), pictures(), TEXTS)["pixel_values"].shape == (3, 3, 28, 28)
     assert not torch.equal(logits(engine, 0), logits(engine, 255))
     assert generation.answer(engine._load(), pictures(), TEXTS, engine.settings, Watch()).cut
+
+
+@pytest.mark.parametrize("make", [tiny_vlm.llava, tiny_vlm.qwen, None], ids=["llava", "qwen", "gemma3"])
+def test_reading_the_pictures_once_gives_the_same_answers(make: Any, tmp_path: Path, tiny_gemma: Path) -> None:
+    engine = engine_of(make(tmp_path) if make else tiny_gemma, max_new_tokens=12, samples=2)
+    loaded, (head, *labels, _) = engine._load(), TEXTS
+    reader = reading.Reader(loaded, pictures(), [head, *labels], 3, engine.settings)
+    for question in ("Liver: which findings?", "Bones?", "Liver: which findings?"):
+        alone = generation.answer(loaded, pictures(), [head, *labels, question], engine.settings, Watch())
+        assert reader.answer(question, Watch()) == alone
+    assert (reader._read is not None) == (make is not tiny_vlm.qwen)
+
+
+def test_pictures_go_through_the_encoder_once(tiny_gemma: Path) -> None:
+    engine = engine_of(tiny_gemma, max_new_tokens=2)
+    loaded = engine._load()
+    seen: list[int] = []
+    tower = loaded.model.model.vision_tower
+    handle = tower.register_forward_hook(lambda *_: seen.append(1))
+    try:
+        reader = reading.Reader(loaded, pictures(), TEXTS[:-1], 3, engine.settings)
+        for question in ("One?", "Two?", "Three?"):
+            reader.answer(question, Watch())
+    finally:
+        handle.remove()
+    assert len(seen) == 1
 
 
 def test_the_benchmark_of_memory_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
