@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from slicer.i18n import tr as _
 
-from ..scene.prediction import SegmentState
+from ..scene.segment_state import SegmentState
 from ..scene.status import State, Status
 
 

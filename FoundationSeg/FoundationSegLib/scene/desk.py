@@ -17,9 +17,9 @@ from ..prompts import Prompt
 from . import prompt_nodes
 from .history import EditingHistory, FindEditor
 from .parameters import FoundationSegParameters
-from .prediction import ModelChoice, SegmentState
 from .rounds import Key, entries_of, pending_keys
 from .segment_books import SegmentBooks
+from .segment_state import ModelChoice, SegmentState
 from .status import Event
 
 

@@ -33,8 +33,9 @@ from .history import FindEditor
 from .outcome import hull, patch_of
 from .overlay import UncertaintyOverlay
 from .parameters import FoundationSegParameters, parametersOf
-from .prediction import EDITED, Kind, ModelChoice, Task
+from .prediction import Kind, Task
 from .rounds import Book, follow, rounds_of
+from .segment_state import EDITED, ModelChoice
 from .sessions import Sessions
 from .status import Event, State, Status
 from .surface import ThrottledSurface

@@ -13,14 +13,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from slicer.i18n import tr as _
 
 from .. import mrml
-from ..catalogue import model_card
 from ..errors import Cancelled, FoundationSegError, PromptError
 from ..expectation import Expectation
 from ..prompts import MaskPrompt, Round
@@ -30,9 +28,8 @@ from ..session import PROMPTS_TAG, PROVENANCE_TAG, Result
 from ..worker import Pending, WorkerSession
 from .outcome import EMPTY, Mask, Patch, hull, is_empty, merged, outcome, patch_of, shifted, tight, touches_face
 from .rounds import Book, Entry, entries_of, has_new_round, last_hand_edit, rounds_of
+from .segment_state import EDITED, ModelChoice, SegmentState
 from .sessions import Sessions, align
-
-EDITED = -1  # a stamp that no labelmap has
 
 
 class Kind(Enum):
@@ -41,43 +38,6 @@ class Kind(Enum):
     UPDATE = "update"  # the result follows the prompts
     GROW = "grow"  # the model looks further out around what it has
     REPLAY = "replay"  # the stored prompts are run again
-
-
-@dataclass(frozen=True)
-class ModelChoice:
-    """Which model to run, and where."""
-
-    name: str
-    checkpoint: Path | None = None
-    device: str = "auto"
-
-    @property
-    def takesMasks(self) -> bool:
-        """Whether the model can go on from a mask. Raises ModelError for an unknown name."""
-        return ":" in self.name or "mask" in model_card(self.name).prompts
-
-
-@dataclass
-class SegmentState:
-    """What is known of a segment beyond the scene.
-
-    Attributes:
-        book: the rounds that the segment's voxels follow, with their markups.
-        tag: the segment's tag as it was when `book` was made from it or stored in it.
-        written: what the rounds come to; None if that is not known (the scene was loaded, or an undo history used).
-        base: the model's own mask behind it.
-        stamp: of the labelmap when it was the same as `written`, so that the same stamp means: nobody has edited.
-        quality, reachesFace, warnings: what there is to say of the result.
-    """
-
-    book: Book = ()
-    tag: str = ""
-    written: Patch | None = None
-    base: Patch = EMPTY
-    stamp: int = EDITED
-    quality: float | None = None
-    reachesFace: bool = False
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass

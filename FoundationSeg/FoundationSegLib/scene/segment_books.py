@@ -10,9 +10,9 @@ from typing import Any
 from .. import mrml
 from ..errors import PromptError
 from ..prompts import Round
-from .prediction import SegmentState
 from .prompt_nodes import claimedSegments, completed, promptNodes, readPrompts, removeMarkup
 from .rounds import Key, adopt, keys_of
+from .segment_state import SegmentState
 
 
 class SegmentBooks:
