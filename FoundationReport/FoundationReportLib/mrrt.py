@@ -22,13 +22,17 @@ from .wording import languages
 
 _LARGEST_FILE = 5_000_000  # bytes
 _MOST_NOTED = 5
+# LOINC codes and words of the sections that a draft writes itself, English and German.
 _KEYS = {
-    "history": ({"55752-0", "11329-0", "18785-6"}, ("clinical", "history", "indication", "reason")),
-    "technique": ({"55111-9"}, ("procedure", "technique", "protocol")),
-    "comparison": ({"18834-2"}, ("comparison", "prior")),
-    "impression": ({"19005-8"}, ("impression", "conclusion", "assessment")),
-    "findings": ({"59776-5", "18782-3"}, ("findings", "finding", "observations")),
-    "recommendations": ({"18783-0"}, ("recommendation", "recommendations")),
+    "history": (
+        {"55752-0", "11329-0", "18785-6"},
+        ("clinical", "history", "indication", "reason", "klinische", "anamnese", "indikation", "fragestellung"),
+    ),
+    "technique": ({"55111-9"}, ("procedure", "technique", "protocol", "technik", "untersuchungstechnik")),
+    "comparison": ({"18834-2"}, ("comparison", "comparisons", "prior", "voruntersuchung", "voruntersuchungen")),
+    "impression": ({"19005-8"}, ("impression", "impressions", "conclusion", "assessment", "beurteilung")),
+    "findings": ({"59776-5", "18782-3"}, ("findings", "finding", "observations", "befund", "befunde")),
+    "recommendations": ({"18783-0"}, ("recommendation", "recommendations", "empfehlung", "empfehlungen")),
 }
 _SCHEMES = {"LOINC": "LN", "SNOMED": "SCT", "SNOMEDCT": "SCT", "SNOMED-CT": "SCT", "RADLEX": "RADLEX"}
 _MODALITIES = {"ct": "CT", "mr": "MR", "mri": "MR", "pet": "PT", "us": "US", "ultrasound": "US"}
@@ -178,7 +182,7 @@ def _key(section: MrrtSection, code: str) -> str:
     for key, (codes, _) in _KEYS.items():
         if code in codes:
             return key
-    words = re.findall(r"[a-z]+", section.name.lower())
+    words = re.findall(r"\w+", section.name.lower())
     for key, (_, names) in _KEYS.items():
         if any(name in words for name in names):
             return key
@@ -220,15 +224,19 @@ def _notes(file: MrrtFile) -> list[str]:
     defaults = [each.default for section in file.sections for each in section.fields if each.default]
     if defaults:
         notes.append(
-            f"{len(defaults)} texts that the template writes by default were left out ({_few(defaults)}); "
+            f"{_texts(len(defaults), 'that the template writes by default')} left out ({_few(defaults)}); "
             "a draft says only what was measured."
         )
     if file.texts:
-        notes.append(f"{len(file.texts)} texts outside of fields were left out ({_few(file.texts)}).")
+        notes.append(f"{_texts(len(file.texts), 'outside of fields')} left out ({_few(file.texts)}).")
     kind = file.meta.get("type", "")
     if kind and kind != "IMAGE_REPORT_TEMPLATE":
         notes.append(f"The file says that it is a {kind}, not an IMAGE_REPORT_TEMPLATE.")
     return notes
+
+
+def _texts(count: int, which: str) -> str:
+    return f"1 text {which} was" if count == 1 else f"{count} texts {which} were"
 
 
 def _few(texts: Iterable[str]) -> str:

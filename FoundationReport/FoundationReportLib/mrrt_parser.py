@@ -19,6 +19,7 @@ _TYPES = {"NUMBER": "number", "DATE": "date", "TIME": "text", "TEXT": "text", "T
 _INPUT_TYPES = {"number": "number", "date": "date", "checkbox": "choices", "radio": "choice"}
 _IGNORED_INPUTS = {"hidden", "button", "submit", "reset", "image", "file", "password"}
 _SILENT = {"script", "style", "title", "datalist", "select", "textarea", "button", "head"}
+_UNIT = re.compile(r"(mm|cm|cm/s|cm2|cm3|ml|mL|cc|%|HU|HE|mg/l|mg/dl|kg|bpm)(?![\w/])")
 _LONGEST_TEXT = 400
 _MOST = 5_000  # sections and fields
 
@@ -72,12 +73,18 @@ def clean(text: str | None) -> str:
     return " ".join(printable.split())[:_LONGEST_TEXT]
 
 
+def _lower(label: str) -> str:
+    """A label inside a line: "Size" as "size", "IV contrast" as it is."""
+    return label[0].lower() + label[1:] if label[1:2].islower() else label
+
+
 class _Parser(HTMLParser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.file = MrrtFile()
         self._labels: dict[str, str] = {}
         self._fields: dict[str, MrrtField] = {}
+        self._headings: dict[str, str] = {}  # of deeper sections, by the field's id
         self._open_sections: list[tuple[str, str]] = []  # id and name, outermost first
         self._stack: list[str] = []
         self._prose: list[str] = []  # since the last field or paragraph
@@ -161,7 +168,11 @@ class _Parser(HTMLParser):
         self._end_prose()
         self.file.meta.setdefault("title", clean(self._title))
         for name, item in self._fields.items():
-            item.label = clean(self._labels.get(name) or item.label).rstrip(" :")
+            label = clean(self._labels.get(name) or item.label).rstrip(" :")
+            if _UNIT.fullmatch(label):
+                item.unit, label = item.unit or label, ""
+            heading = self._headings[name]
+            item.label = f"{heading}, {_lower(label)}" if heading and label else heading or label
 
     # --- sections and fields ---
 
@@ -200,7 +211,7 @@ class _Parser(HTMLParser):
         name = (values.get("name") if grouped else "") or values.get("id") or f"field-{len(self._fields) + 1}"
         declared = _TYPES.get(values.get("data-field-type", "").upper())
         by_tag = "choice" if tag == "select" else _INPUT_TYPES.get(kind, "text")
-        prose = clean("".join(self._prose))
+        prose = self._without_unit(clean("".join(self._prose)))
         inner = [part for _, part in self._open_sections[1:]]
         item = MrrtField(
             id=name,
@@ -212,13 +223,21 @@ class _Parser(HTMLParser):
             maximum=values.get("max", ""),
             element=self._element,
         )
-        if inner:
-            self._labels.setdefault(name, "")
-            item.label = item.label or inner[-1]
         self._prose = []
         self._fields[name] = item
+        self._headings[name] = inner[-1] if inner else ""
         self.file.sections[-1].fields.append(item)
         return item
+
+    def _without_unit(self, prose: str) -> str:
+        """The words before a field, without the unit that stands behind the field before it."""
+        match = _UNIT.match(prose)
+        if match is None:
+            return prose
+        previous = self._fields.get(self._last_id())
+        if previous is not None and not previous.unit:
+            previous.unit = match[0]
+        return prose[match.end() :].strip()
 
     def _choice(self, name: str, values: dict[str, str], mark: str) -> None:
         item = self._fields.get(name)

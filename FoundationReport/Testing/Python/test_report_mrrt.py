@@ -100,11 +100,22 @@ def test_sections_fields_and_codes(tmp_path: Path) -> None:
     assert items["Lymph nodes"]["item"] == "nodes"
     assert items["Stones"]["choices"] == ["None.", "Present."]
     assert items["Stones"]["code"]["value"] == "RID4990"
-    diameter = items["Appendiceal diameter"]
+    diameter = items["Appendix, appendiceal diameter"]
     assert (diameter["type"], diameter["unit"], diameter["maximum"]) == ("number", "mm", 50.0)
     assert diameter["code"]["value"] == "RDE196"
-    assert (items["Fluid"]["type"], items["Fluid"]["choices"]) == ("choices", ["pelvic", "pericecal"])
+    assert (items["Appendix, fluid"]["type"], items["Appendix, fluid"]["choices"]) == (
+        "choices",
+        ["pelvic", "pericecal"],
+    )
     assert list(items)[-1] == "other"
+
+
+def test_a_unit_behind_a_field_is_its_unit_and_no_label(tmp_path: Path) -> None:
+    fields = '<p>Length: <input type="text" id="a"/> mm width: <input type="text" id="b"/> cm</p>'
+    text = f'<section data-section-name="Befunde">{fields}</section>'.replace("Befunde", "Findings")
+    template, _ = read_mrrt(written(tmp_path, text))
+    items = [item for item in template.sections[0].items if item["item"] == "field"]
+    assert [(item["label"]["en"], item.get("unit")) for item in items] == [("Length", "mm"), ("width", None)]
 
 
 def test_a_draft_says_nothing_that_the_template_says_by_default(tmp_path: Path) -> None:
@@ -115,7 +126,7 @@ def test_a_draft_says_nothing_that_the_template_says_by_default(tmp_path: Path) 
         assert default not in text.lower()
     assert "The liver has a volume of 1500 mL." in text
     assert "An 18 x 17 mm cyst is present in the left kidney." in text
-    for label in ("GB", "Adrenals", "Lymph nodes", "Stones", "Appendiceal diameter", "Fluid", "Indication"):
+    for label in ("GB", "Adrenals", "Lymph nodes", "Stones", "Appendix, appendiceal diameter", "Indication"):
         assert f"{label}: [not assessed]" in text
     assert any("Normal." in note and "left out" in note for note in notes)
     assert any("lung bases are clear" in note for note in notes)
