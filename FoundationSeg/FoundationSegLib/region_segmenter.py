@@ -45,7 +45,7 @@ class RegionPolicy:
     size_prior: float = 0.5  # a lone click's answers count for less the larger their region, by this power of its edge
     scale_blend: float = 0.0  # power of the merit by which all scales' answers are averaged; 0 is the best one alone
     walker_share: float = 0.0  # of the random walker's answer in the mean with the model's, after many clicks
-    walker_doubt: float = 0.5  # of that share is left out after one click, its square after two, and so on
+    walker_reach: float = 50.0  # what lies farther from the clicks in the model's mask speaks against asking the walker
     touch: float = 0.01  # share of a face's grid points in the mask from which the region grows
     grow: float = 1.6
     zoom: float = 0.7  # the region is laid anew when this share of its edge would do
@@ -55,10 +55,15 @@ class RegionPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class RegionPrediction(Prediction):
-    """A prediction with what the next round goes on from: `logits` (size, size, size) on the region's grid."""
+    """A prediction with what the next round goes on from.
+
+    `logits` (size, size, size) on the region's grid; `doubt` in [0, 1]: how far clicks have shown that the model does
+    not know this structure.
+    """
 
     region: Region
     logits: Array
+    doubt: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,7 @@ class RegionSegmenter:
             logits = np.where(sample_mask(start, self.frame, region), np.float32(4), np.float32(-4))
             decoded = run.decode(region, logits)
         elif previous is not None:
+            run.doubt = max(previous.doubt, self._doubt(rounds[-1], previous))
             previous = replace(previous, logits=self._without_surplus(previous, cues))
             region = self._following(previous, cues)
             decoded = run.decode(region, self._carried(previous, region))
@@ -203,6 +209,22 @@ class RegionSegmenter:
                 surplus |= distance < np.minimum(to_positive, reach)
         return np.where(surplus & mask, np.float32(_OUTSIDE_LOGIT), previous.logits)
 
+    def _doubt(self, round_: Round, previous: RegionPrediction) -> float:
+        """How much of the mask the newest negative clicks take away: their depth in it over half of its radius.
+
+        A click on a leak lies just under the surface; one in the middle of what is no part of the structure lies deep.
+        """
+        mask = previous.logits > 0
+        if not mask.any() or mask.all():
+            return 0.0
+        radius = (3 * float(mask.sum()) / (4 * np.pi)) ** (1 / 3)
+        grid = cues_of(round_, self.volume, self.frame).on_grid(previous.region)
+        deepest = 0.0
+        for coordinate in grid.point_coords[grid.point_labels == 0]:
+            if mask[tuple(np.clip(np.rint(coordinate).astype(int), 0, mask.shape[0] - 1))]:
+                deepest = max(deepest, float(_squared_distances(mask.shape[0], coordinate)[~mask].min()) ** 0.5)
+        return min(1.0, 2 * deepest / radius)
+
     def _one_way(self, round_: Round, previous: RegionPrediction, region: Region, decoded: Decoded) -> Decoded:
         """Lets clicks on the structure only add, and clicks beside it only take away; what they do not mean stays.
 
@@ -230,6 +252,7 @@ class _Run:
         self.timings: dict[str, float] = {}
         self.passes = 0
         self.tried: list[tuple[Region, Decoded]] = []  # by `search`, the one it chose first
+        self.doubt = 0.0
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
@@ -330,17 +353,29 @@ class _Run:
     def counselled(self, region: Region, decoded: Decoded) -> Decoded:
         """The mean of the model's probabilities and the random walker's (see `walker`).
 
-        A lone click leaves more to the model, which knows sizes; each further one is a correction of what it knows.
+        The walker's world ends near the clicks. It is asked about what is small, and where clicks have shown that the
+        model is wrong; a lone click leaves more to the model, which knows sizes.
         """
-        if not self.policy.walker_share:
+        share = (
+            self.policy.walker_share * (1 - 0.5 ** len(self.cues.labels)) * max(self._near(region, decoded), self.doubt)
+        )
+        if share < 0.01:
             return decoded
         with self._stage("walker"):
             opinion = second_opinion(self.owner.volume, self.owner.frame, self.cues, region)
         if opinion is None:
             return decoded
-        doubt = self.policy.walker_doubt ** len(self.cues.labels)
-        share = np.float32(self.policy.walker_share * (1 - doubt))
-        return replace(decoded, logits=to_logits((1 - share) / (1 + np.exp(-decoded.logits)) + share * opinion))
+        mean = (1 - np.float32(share)) / (1 + np.exp(-decoded.logits)) + np.float32(share) * opinion
+        return replace(decoded, logits=to_logits(mean))
+
+    def _near(self, region: Region, decoded: Decoded) -> float:
+        """The share of the mask that lies within the walker's reach of a positive click."""
+        mask, grid = decoded.logits > 0, self.cues.on_grid(region)
+        clicks = grid.point_coords[grid.point_labels == 1]
+        if not mask.any() or len(clicks) == 0:
+            return 0.0
+        nearest = np.min([_squared_distances(region.size, click) for click in clicks], axis=0)
+        return float((nearest[mask] <= (self.policy.walker_reach / region.spacing) ** 2).mean())
 
     def _touched(self, logits: Array, region: Region) -> bool:
         """Does the mask reach a face of the region beyond which the volume goes on?"""
@@ -384,6 +419,7 @@ class _Run:
         return RegionPrediction(
             region=region,
             logits=decoded.logits,
+            doubt=self.doubt,
             predicted_iou=self._expected(decoded.predicted_iou),
             box=frame.array_box(box),
             mask=_to_array_axes(mask, frame),

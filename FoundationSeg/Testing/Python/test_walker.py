@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -102,7 +101,7 @@ def test_the_policy_says_how_much_the_opinion_counts() -> None:
     prompts = (Point((15.0, 30.0, 30.0)), Point((45.0, 30.0, 30.0), positive=False))
 
     def voxels(share: float) -> int:
-        policy = replace(RegionPolicy(), walker_share=share)
+        policy = RegionPolicy(walker_share=share)
         segmenter = RegionSegmenter(volume, BrightPredictor(), EmbeddingCache(), policy)
         first = segmenter.predict((prompts[:1],), None)
         return int(segmenter.predict((prompts[:1], prompts[1:]), first).mask.sum())
@@ -124,3 +123,42 @@ def test_the_mean_over_scales_lies_between_their_answers() -> None:
     assert alone.region == blended.region
     assert not np.array_equal(alone.logits, blended.logits)
     assert np.isfinite(blended.logits).all()
+
+
+def bright_ball(radius_mm: float) -> Volume:
+    """A bright ball in the middle of a cube of 120 mm, on an anisotropic grid."""
+    z, y, x = np.indices((40, 120, 120))
+    inside = (3 * (z - 20)) ** 2 + (y - 60) ** 2 + (x - 60) ** 2 < radius_mm**2
+    noise = np.random.default_rng(4).integers(-5, 5, inside.shape)
+    return Volume((np.where(inside, 200, 0) + noise).astype(np.int16), np.diag([1.0, 1.0, 3.0, 1.0]))
+
+
+def test_a_deep_negative_click_raises_the_doubt_and_a_shallow_one_hardly() -> None:
+    segmenter = RegionSegmenter(bright_ball(40), BrightPredictor(), EmbeddingCache(), RegionPolicy())
+    first = segmenter.predict(((Point((75.0, 60.0, 60.0)),),), None)
+    assert first.doubt == 0
+
+    def doubt_after(x: float) -> float:
+        rounds = ((Point((75.0, 60.0, 60.0)),), (Point((x, 60.0, 60.0), positive=False),))
+        return segmenter.predict(rounds, first).doubt
+
+    assert doubt_after(60.0) > 0.9
+    assert 0 < doubt_after(24.0) < 0.5
+    assert doubt_after(5.0) == 0  # beside the mask
+
+
+def test_doubt_stays_with_the_prediction() -> None:
+    segmenter = RegionSegmenter(bright_ball(40), BrightPredictor(), EmbeddingCache(), RegionPolicy())
+    rounds = ((Point((75.0, 60.0, 60.0)),), (Point((60.0, 60.0, 60.0), positive=False),), (Point((80.0, 60.0, 60.0)),))
+    first = segmenter.predict(rounds[:1], None)
+    second = segmenter.predict(rounds[:2], first)
+    assert segmenter.predict(rounds, second).doubt == second.doubt > 0
+
+
+def test_what_is_far_larger_than_the_walker_s_world_is_left_to_the_model() -> None:
+    def voxels(radius_mm: float, share: float) -> int:
+        policy = RegionPolicy(walker_share=share, walker_reach=15.0)
+        segmenter = RegionSegmenter(bright_ball(radius_mm), BrightPredictor(), EmbeddingCache(), policy)
+        return int(segmenter.predict(((Point((60.0, 60.0, 60.0)),),), None).mask.sum())
+
+    assert voxels(55, 0.9) == pytest.approx(voxels(55, 0.0), rel=0.02)
