@@ -39,8 +39,9 @@ def suggest(job: SuggestJob, listener: Listener) -> Result:
     """Scores findings on a case's image; those that are taken over become statements, accepted by a person."""
     from FoundationSegLib.hub.weights import Ask
 
+    from .calibration import load_calibrations
     from .engines import load_zero_shot
-    from .suggest import Finding, accept, load_calibrations
+    from .suggest import Finding, accept
 
     data = read_json(job.findings, EngineError)
     if not isinstance(data, list) or not data:

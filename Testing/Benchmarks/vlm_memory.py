@@ -8,8 +8,9 @@
 Nothing is downloaded: configuration and tokenizer are made here, of Gemma 3 4B's sizes (34 layers, 4 key-value heads
 of 256, SigLIP 896), so that the numbers of memory and time are those of the real weights; what it writes is noise. The
 volume is a CT of 512 x 512 x 300 voxels of noise. Columns: seconds for pictures and processor, seconds to the first
-token (prefill), seconds for each further token, the most memory that the device held, and what `engines.budget`
-estimated for the slices beside the weights.
+token (prefill), seconds to the first token of a second question about the same pictures, milliseconds for each
+further token, the most memory that the device held, and what `engines.budget` estimated for the slices beside the
+weights.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ def main() -> int:
     loaded, seconds = make(SIZES[parsed.size], parsed.device)
     weights = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
     print(f"{loaded.device_name}, {loaded.precision}, weights {weights / 1e9:.2f} GB, made in {seconds:.1f} s")
-    print("slices  tokens  prepare s  first token s  ms/token  peak GB  beside weights GB  estimated GB")
+    print(
+        "slices  tokens  prepare s  first token s  next question s  ms/token  peak GB  beside weights GB  estimated GB"
+    )
     rows = [measure(loaded, count, parsed.tokens, parsed.repeats, weights) for count in parsed.slices]
     if parsed.out is not None:
         data = {"device": loaded.device_name, "precision": loaded.precision, "weights_bytes": weights, "rows": rows}
@@ -119,6 +122,10 @@ def make(size: dict[str, Any], device: str) -> tuple[Any, float]:
     return loaded, time.perf_counter() - began
 
 
+HEADER = "slices  tokens  prepare s  first token s  next question s  ms/token  peak GB  beside weights GB  estimated GB"
+QUESTION = "Which findings do the slices show?"
+
+
 class Clock:
     """Is asked before the model reads and after every token whether to stop; notes when."""
 
@@ -134,14 +141,14 @@ class Clock:
 def measure(loaded: Any, count: int, tokens: int, repeats: int, weights: int) -> dict[str, float]:
     """One row, printed too."""
     import torch
-    from FoundationReportLib.engines import budget, generation, prompts, slices
+    from FoundationReportLib.engines import budget, generation, prompts, reading, slices
     from FoundationReportLib.engines.base import Watch
     from FoundationReportLib.engines.hf_chat import Settings
     from FoundationSegLib import Volume
 
     noise = np.random.default_rng(0).integers(-200, 200, (300, 512, 512), dtype=np.int16)
     stack = slices.axial(Volume(noise, np.diag([-0.75, -0.75, -1.25, 1.0]), "CT"))
-    texts = ["A CT.", *(prompts.slice_label(n + 1) for n in range(count)), "Which findings do the slices show?"]
+    texts = ["A CT.", *(prompts.slice_label(n + 1) for n in range(count))]
     cuda = loaded.device.startswith("cuda")
     for _ in range(repeats):
         if cuda:
@@ -149,22 +156,25 @@ def measure(loaded: Any, count: int, tokens: int, repeats: int, weights: int) ->
         began = time.perf_counter()
         chosen = slices.choose(stack, [], count, "CT")
         pictures = [slices.picture(stack, position, slices.CT_WINDOWS) for position in chosen]
-        inputs = generation.prepared(loaded, pictures, texts)
+        length = int(generation.prepared(loaded, pictures, [*texts, QUESTION])["input_ids"].shape[1])
         prepared = time.perf_counter() - began
+        reader = reading.Reader(loaded, pictures, texts, 2, Settings(device=loaded.device, max_new_tokens=tokens))
         clock = Clock()
-        watch = Watch(cancel=clock)  # type: ignore[arg-type]
-        generation.answer(loaded, pictures, texts, Settings(device=loaded.device, max_new_tokens=tokens), watch)
-    first = clock.times[1] - clock.times[0]
-    each = statistics.median(b - a for a, b in pairwise(clock.times[1:])) if len(clock.times) > 2 else float("nan")
+        reader.answer(QUESTION, Watch(cancel=clock))  # type: ignore[arg-type]
+        second, began = Clock(), time.perf_counter()
+        reader.answer("Is the liver normal?", Watch(cancel=second))  # type: ignore[arg-type]
+    # Asked: after the input was prepared, before it writes, after every token.
+    first, following = clock.times[2] - clock.times[0], second.times[1] - began
+    each = statistics.median(b - a for a, b in pairwise(clock.times[2:])) if len(clock.times) > 3 else float("nan")
     peak = torch.cuda.max_memory_allocated() if cuda else float("nan")
-    estimate = count * budget.bytes_per_slice(loaded.model.config, loaded.item_bytes)
-    length = int(inputs["input_ids"].shape[1])
+    estimate = count * budget.bytes_per_slice(loaded.model.config, loaded.item_bytes, 2)
     print(
-        f"{count:6d}  {length:6d}  {prepared:9.2f}  {first:13.2f}  {1e3 * each:8.1f}  {peak / 1e9:7.2f}  "
-        f"{(peak - weights) / 1e9:17.2f}  {estimate / 1e9:12.2f}"
+        f"{count:6d}  {length:6d}  {prepared:9.2f}  {first:13.2f}  {following:15.2f}  {1e3 * each:8.1f}  "
+        f"{peak / 1e9:7.2f}  {(peak - weights) / 1e9:17.2f}  {estimate / 1e9:12.2f}"
     )
     return {
-        "slices": count, "tokens": length, "prepare_s": prepared, "first_token_s": first, "token_s": each,
+        "slices": count, "tokens": length, "prepare_s": prepared, "first_token_s": first,
+        "next_question_s": following, "token_s": each,
         "peak_bytes": peak, "estimated_bytes": estimate,
     }  # fmt: skip
 

@@ -9,23 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from FoundationReportLib.calibration import (
+    Calibration,
+    expected_calibration_error,
+    fit_calibration,
+    load_calibrations,
+    save_calibrations,
+)
 from FoundationReportLib.engines.base import Watch
 from FoundationReportLib.engines.catalogue import ModelCard
 from FoundationReportLib.errors import Cancelled, EngineError, FactsError, StateError
 from FoundationReportLib.model import Fact, Facts, Kind, ModelInfo, Origin, State, Subject
-from FoundationReportLib.suggest import (
-    Calibration,
-    Features,
-    Finding,
-    Suggestion,
-    ZeroShot,
-    accept,
-    expected_calibration_error,
-    fit_calibration,
-    likeness,
-    load_calibrations,
-    save_calibrations,
-)
+from FoundationReportLib.suggest import Features, Finding, Suggestion, ZeroShot, accept, likeness
 from FoundationReportLib.triage import LEVELS, Study, in_words, triage
 from FoundationSegLib.hub.snapshot import local_snapshot
 from FoundationSegLib.predictor import CancelToken
