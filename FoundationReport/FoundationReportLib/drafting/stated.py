@@ -9,10 +9,9 @@ own facts. In other languages than English that holds for every sentence. Any wo
 
 from __future__ import annotations
 
-from ..errors import TemplateError
 from ..model import Fact, Judgement, Report, Verdict
 from ..rules import rules
-from ..templates import load_template
+from ..templates import load_template, template_names
 from ..wording import language, languages
 from .impression import write_categories
 from .opening import write_history
@@ -28,7 +27,7 @@ def stated(report: Report) -> dict[str, Judgement]:
     """Judgements by the text of such sentences; empty for a report whose language is not known."""
     if report.language not in languages():
         return {}
-    found = _whole_draft(report, only_exact=report.language == "en")
+    found = _drafts(report, only_exact=report.language == "en")
     pen = _pen(report)
     write_history(pen, report.context)
     found |= _judgements(pen, _REFERRER)
@@ -41,18 +40,20 @@ def stated(report: Report) -> dict[str, Judgement]:
     return found | _judgements(pen, _CATEGORY)
 
 
-def _whole_draft(report: Report, only_exact: bool) -> dict[str, Judgement]:
-    """Sentences of the draft by the report's own template, if that is one of the shipped."""
+def _drafts(report: Report, only_exact: bool) -> dict[str, Judgement]:
+    """Sentences of the draft by the report's template, of all shipped ones if that is a file that may not be here.
+
+    Templates choose and order sentences; what a sentence says of a fact is the same in all of them.
+    """
     from ..draft import write_sections
 
-    try:
-        template = load_template(report.template)
-    except TemplateError:
-        return {}
-    pen = _pen(report)
-    write_sections(pen, template, report.context)
-    pen.lines = [line for line in pen.lines if line.exact or not only_exact]
-    return _judgements(pen, _WORDS)
+    found: dict[str, Judgement] = {}
+    for name in (report.template,) if report.template in template_names() else template_names():
+        pen = _pen(report)
+        write_sections(pen, load_template(name), report.context)
+        pen.lines = [line for line in pen.lines if line.exact or not only_exact]
+        found |= _judgements(pen, _WORDS)
+    return found
 
 
 def _pen(report: Report) -> Pen:

@@ -110,13 +110,12 @@ def test_only_words_that_follow_from_this_report_are_known() -> None:
     assert sentence not in stated(other)
 
 
-def test_a_report_whose_template_is_not_here_is_checked_without_it(tmp_path: Path) -> None:
+def test_a_report_whose_template_is_not_here_is_checked_without_it() -> None:
     liver = Subject("liver", "Liver", Kind.ORGAN, "liver", Side.NONE)
     facts = Facts((liver,), (Fact("f1", "liver", "volume", 1500.0, "mL"),), "CT")
     report = replace(draft(facts, "ct-abdomen", language_code="de"), template="gone")
-    volume = next(s for s in check(report).statements if "1500" in s.text and "Bereich" not in s.text)
-    assert volume.judgement is not None
-    assert volume.judgement.verdict is not Verdict.CONTRADICTED
+    assert any("1500" in statement.text for statement in report.statements)
+    assert unsupported(check(report)) == []
 
 
 def test_what_stands_for_many_is_known() -> None:
