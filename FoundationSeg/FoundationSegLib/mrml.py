@@ -298,7 +298,7 @@ def promptRounds(segmentationNode: Any, segmentId: str) -> tuple[Round, ...]:
 def promptsTag(segmentationNode: Any, segmentId: str) -> str:
     """The stored prompts as text, to see whether they have changed; "" where none are stored."""
     text = vtk.reference("")
-    return str(text) if segmentOf(segmentationNode, segmentId).GetTag(PROMPTS_TAG, text) else ""
+    return unescape_tag(str(text)) if segmentOf(segmentationNode, segmentId).GetTag(PROMPTS_TAG, text) else ""
 
 
 def provenance(segmentationNode: Any, segmentId: str) -> dict[str, Any]:

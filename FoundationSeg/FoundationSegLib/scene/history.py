@@ -44,14 +44,15 @@ class EditingHistory:
         box: Box3,
         mask: Mask,
         tags: Mapping[str, str | None],
-    ) -> None:
-        """See SegmentWriter.commit. Raises OutputError; the segmentation is as it was."""
+    ) -> bool:
+        """See SegmentWriter.commit, also for what is returned. Raises OutputError; the segmentation is as it was."""
         editor = self._findEditor(segmentationNode)
         writer = self._writer(segmentationNode)
         save = None if editor is None else editor.saveStateForUndo
-        writer.commit(segmentId, volumeNode, mask, box, tags=tags, saveStateForUndo=save)
+        equal = writer.commit(segmentId, volumeNode, mask, box, tags=tags, saveStateForUndo=save)
         if editor is not None:
             writer.clearHistory()
+        return equal
 
     def save(self, segmentationNode: Any) -> None:
         """Save the state before a change that somebody else makes (a segment is added)."""

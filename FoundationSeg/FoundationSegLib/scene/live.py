@@ -30,7 +30,7 @@ from ..worker import Pending, WorkerSettings
 from . import prompt_nodes
 from .desk import Desk
 from .history import FindEditor
-from .outcome import hull, patch_of
+from .outcome import patch_of
 from .overlay import UncertaintyOverlay
 from .parameters import FoundationSegParameters, parametersOf
 from .prediction import Kind, Task
@@ -309,17 +309,20 @@ class LiveSegmentation(Desk):
         """Writes what came of a task, in one step of the undo history. Raises OutputError; nothing was changed."""
         assert task.session is not None
         node, segmentId, state = task.segmentationNode, task.segmentId, task.state
+        asMade = not task.carried
         if task.mask is not None or task.tags.get(PROMPTS_TAG) != (state.tag or None):
             mask = np.zeros((0, 0, 0), dtype=bool) if task.mask is None else task.mask
             with self._surface.heldBack(node, segmentId):
-                self._history.commit(node, segmentId, task.volumeNode, task.box, mask, task.tags)
-        box = hull(mrml.segmentBox(node, segmentId, task.volumeNode), task.after.box)
-        voxels = mrml.segmentMask(node, segmentId, task.volumeNode, box)
+                equal = self._history.commit(node, segmentId, task.volumeNode, task.box, mask, task.tags)
+            asMade = asMade and equal
         state.book, state.tag = task.goal, mrml.promptsTag(node, segmentId)
         state.written, state.base = task.after, patch_of(task.prediction)
         # Hand edits that were carried over, and masking settings, leave another segment than the rounds alone make.
-        asMade = np.array_equal(voxels, task.after.within(box))
         state.stamp = mrml.segmentStamp(node, segmentId) if asMade else EDITED
+        voxels = task.after.mask
+        if not asMade:
+            box = mrml.segmentBox(node, segmentId, task.volumeNode)
+            voxels = mrml.segmentMask(node, segmentId, task.volumeNode, box)
         state.quality = None if task.prediction is None else task.prediction.predicted_iou
         state.warnings = () if task.prediction is None else task.prediction.warnings
         state.reachesFace = task.reachesFace

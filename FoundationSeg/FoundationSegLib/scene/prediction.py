@@ -65,6 +65,7 @@ class Task:
     box: Box3 = EMPTY.box
     mask: Mask | None = None  # in `box`: what the segment is to be there
     prediction: Prediction | None = None
+    carried: bool = False  # only changes were carried over into a segment that was edited by hand
     after: Patch = EMPTY  # what the rounds come to, without what was edited meanwhile
     tags: dict[str, str | None] = field(default_factory=dict)
     first: bool = False  # a worker had to be started, or the model to be loaded
@@ -323,14 +324,14 @@ class Task:
     def _conclude(self) -> None:
         """What the segment is to be in the box that changes."""
         state, last = self.state, patch_of(self.prediction)
-        carried = self._edited and self.kind is Kind.UPDATE
-        before, after = (state.base, last) if carried else (self._before, self.after)
+        self.carried = self._edited and self.kind is Kind.UPDATE
+        before, after = (state.base, last) if self.carried else (self._before, self.after)
         whole = self._segmentBox() if self.kind is Kind.REPLAY else EMPTY.box
         box = hull(before.box, after.box, whole)
         current = self._current(box)
         if self._stamp != self._stampNow() and self.kind is not Kind.REPLAY:
-            carried = True  # the user has edited while the model was at work
-        wanted = merged(current, box, before, after) if carried else after.within(box)
+            self.carried = True  # the user has edited while the model was at work
+        wanted = merged(current, box, before, after) if self.carried else after.within(box)
         different = wanted != current
         self._differing = int(np.count_nonzero(different))
         changed = tight(different)

@@ -84,7 +84,7 @@ class SegmentWriter:
         *,
         tags: Mapping[str, str | None] | None = None,
         saveStateForUndo: Callable[[], Any] | None = None,
-    ) -> None:
+    ) -> bool:
         """Make the segment equal to `mask` inside `box` and leave it as it is outside, as one undoable step.
 
         Args:
@@ -92,6 +92,9 @@ class SegmentWriter:
             box: (k, j, i) slices, the extent that changed.
             tags: segment tags to set in the same step (prompts, provenance, ...); None removes one.
             saveStateForUndo: saves a state in another undo history too: that of an open Segment Editor.
+
+        Returns:
+            whether it is equal for sure: no masking setting of the Segment Editor has kept voxels from being edited.
 
         Raises:
             OutputError: if it cannot be written; the segmentation is as it was.
@@ -129,6 +132,7 @@ class SegmentWriter:
                 f'The result could not be written into the segment "{segment.GetName()}", which is unchanged '
                 f"({error}); check the masking settings of the Segment Editor and try again."
             ) from error
+        return not restricted
 
     def _modify(self, segmentId: str, voxels: Mask, box: Box3, mode: int) -> None:
         if not voxels.any():

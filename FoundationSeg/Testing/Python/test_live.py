@@ -331,6 +331,12 @@ class ReplayTest(LiveTestCase):
         self.assertIn("the same to the voxel", self.live.status.message)
         np.testing.assert_array_equal(self.mask(), before)
         self.assertNotIn("\n", self.live.status.message)
+        self.live.undo()  # nothing was changed and there is no step for it: this takes the click at the corner back
+        self.settle()
+        self.assertEqual(len(self.live.prompts()), 1)
+        self.live.redo()
+        self.settle()
+        np.testing.assert_array_equal(self.mask(), before)
         self.paint(np.zeros(SHAPE, dtype=bool))
         segment = self.node.GetSegmentation().GetSegment(self.live.segmentId)
         recorded = mrml.provenance(self.node, self.live.segmentId)

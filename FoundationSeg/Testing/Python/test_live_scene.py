@@ -149,6 +149,19 @@ class CrashTest(TroubleTestCase):
         self.assertNothingLost()
 
 
+class MemoryTest(TroubleTestCase):
+    MODEL = worker_case.model_of("want_memory")
+
+    def start(self, model: str, **changes: Any) -> Any:
+        return super().start(model, memory_bytes=3 * 2**30, **changes)
+
+    def test_too_little_memory_is_a_sentence(self) -> None:
+        self.click(CORNER, positive=False)
+        self.assertTrue(self.live.status.isError)
+        self.assertIn("not enough memory", self.live.status.message)
+        self.assertNothingLost()
+
+
 class VersionTest(LiveTestCase):
     def test_a_worker_of_another_version_is_refused_and_said(self) -> None:
         self.live.close()
