@@ -6,8 +6,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..model import Fact, Verdict
+from .agreement import Outcome, capital, contradicted, supported, unverifiable, worst
+from .changing import check_change, no_prior
 from .claims import Claim, Site
-from .compare import Outcome, capital, check_change, check_value, contradicted, no_prior, supported, unverifiable, worst
+from .compare import check_value
 from .judged import Judged
 from .matching import kind_match, organ_nodes, things_at
 from .predicates import best_thing, predicates

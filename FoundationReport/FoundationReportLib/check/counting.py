@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from ..model import Fact, Verdict
+from .agreement import Outcome, contradicted, supported, unverifiable
+from .changing import check_change
 from .claims import Claim, Count, Site
-from .compare import Outcome, check_avid, check_change, contradicted, supported, unverifiable
 from .predicates import enlarged_node
+from .qualities import check_avid
 from .world import Match, Thing, World
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from ..model import Verdict
 from .absence import no_finding, nothing_there
+from .agreement import Outcome, capital, contradicted, supported, unverifiable, worst
 from .claims import Claim, Count, Site
-from .compare import Outcome, capital, contradicted, supported, unverifiable, worst
 from .counting import compare_counts, count_things
 from .judged import Judged
 from .matching import kind_match, organ_nodes, sites_of, size_of, things_at

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from ..measure.quantities import Dimension
 from ..model import Verdict
+from .agreement import Outcome, contradicted, supported, unverifiable, worst
+from .changing import check_change, no_prior
 from .claims import STUDY_QUANTITIES, Claim, Site
-from .compare import Outcome, check_change, contradicted, no_prior, supported, unverifiable, worst
 from .findings import judge_finding
 from .judged import Judged
 from .matching import size_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .compare import Outcome
+from .agreement import Outcome
 from .world import Thing
 
 

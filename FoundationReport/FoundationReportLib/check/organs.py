@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from ..measure.quantities import Dimension
 from ..model import Verdict
+from .agreement import Outcome, agree, contradicted, number, supported, unverifiable, worst
+from .changing import no_prior
 from .claims import Claim, Site
-from .compare import Outcome, agree, contradicted, no_prior, number, supported, unverifiable, worst
 from .counting import compare_counts
 from .judged import Judged
 from .matching import sites_of

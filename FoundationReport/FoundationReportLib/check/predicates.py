@@ -7,25 +7,12 @@ from dataclasses import replace
 
 from ..measure.quantities import Dimension, display
 from ..model import Fact
+from .agreement import Outcome, agree, capital, contradicted, number, supported, unverifiable, worst
+from .changing import check_change, check_factor, no_prior
 from .claims import Claim, Site, Value
-from .compare import (
-    Outcome,
-    agree,
-    capital,
-    check_avid,
-    check_change,
-    check_density,
-    check_factor,
-    check_than,
-    check_value,
-    contradicted,
-    no_prior,
-    number,
-    supported,
-    unverifiable,
-    worst,
-)
+from .compare import check_value
 from .matching import organ_nodes, size_of
+from .qualities import check_avid, check_density, check_than
 from .world import Match, Thing, World
 
 

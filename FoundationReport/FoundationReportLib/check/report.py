@@ -8,15 +8,17 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ..model import Fact, Facts, Judgement, Kind, Report, Verdict
+from .agreement import Outcome, contradicted, supported, unverifiable, worst
+from .changing import no_prior
 from .claims import Claim, Reading, Site
-from .compare import Outcome, contradicted, no_prior, supported, unverifiable, worst
 from .judge import judge
 from .mentions import Mention
 from .reader import read
 from .sentences import Sentence, split
 from .study import check_categories, check_modality, check_quotes, check_technique
 from .understand import understand
-from .world import Match, Thing, World, world_of
+from .world import Match, Thing, World
+from .worlds import world_of
 
 
 class TextCheck(NamedTuple):

@@ -7,8 +7,9 @@ import re
 
 from ..measure.quantities import Dimension, display
 from ..model import Fact, Kind
+from .agreement import Outcome, agree, capital, contradicted, number, supported, unverifiable, words, worst
+from .changing import no_prior
 from .claims import Claim, Reading, Site, Value
-from .compare import Outcome, agree, capital, contradicted, no_prior, number, supported, unverifiable, words, worst
 from .world import Match, Thing, World
 
 _COVERAGE_SAYS = {
