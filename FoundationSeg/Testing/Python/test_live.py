@@ -278,6 +278,8 @@ class EditorTest(LiveTestCase):
             self.settle()
             np.testing.assert_array_equal(self.mask(), state)
         self.assertEqual([done for _k, _p, done in self.live.prompts()], [True, True])
+        self.editor = None  # closed: going back in the history from before would take strokes away that it never saw
+        self.assertFalse(self.live.canUndo or self.live.canRedo)
 
     def test_the_editable_area_holds_for_prompts_too(self) -> None:
         self.click(ON)
