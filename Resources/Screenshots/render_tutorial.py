@@ -159,7 +159,7 @@ def lung(tutorial: Tutorial) -> None:
     tools.setPositive(False)
     tutorial.look(*leak)
     tutorial.click("Red", *leak)
-    print(f"and a click where it ran into the other lung: {overlap(tutorial, 'left lung'):.2f}")
+    print(f"and a click beside it: {overlap(tutorial, 'left lung'):.2f}")
     tutorial.picture("tutorial-3-refine", ("Red", leak))
 
 
