@@ -315,7 +315,10 @@ def test_mr_intensities_are_no_attenuation() -> None:
     brain = Subject("brain", "Brain", Kind.ORGAN, "brain")
     lesion = Subject("l", "l", Kind.LESION, "brain", Side.LEFT, "lesion", "frontal lobe")
     parts = (brain, lesion, f("brain", "mean", 412.0, "1"), sized("l", 9.0, 8.0), f("l", "mean", 600.0, "1"))
-    assert not any("attenuation" in line for line in findings(*parts, template="mr-brain"))
+    for template in ("mr-brain", "generic"):
+        lines = texts(draft(study(*parts, modality="MR"), template), "findings")
+        assert any("9 x 8 mm" in line for line in lines)
+        assert not any("attenuation" in line for line in lines)
 
 
 def test_contrast_is_not_guessed() -> None:
@@ -582,3 +585,11 @@ def test_an_organ_whose_target_is_described_is_not_called_unassessed() -> None:
     assert "Further lesions of the lungs: [not assessed]" in texts(report)
     alone = draft(study(NODULE, sized("n1", 20.0, 15.0), target), "oncology")
     assert "Further lesions of the lungs: [not assessed]" in texts(alone)
+
+
+def test_a_count_that_may_not_be_all_is_not_stated() -> None:
+    nodules = [replace(NODULE, id=f"n{n}") for n in range(2)]
+    sizes = [sized(s.id, 9.0 + n, 8.0) for n, s in enumerate(nodules)]
+    counted = [f("lung-r", "count", 2, "1", "nodule", exhaustive=known) for known in (False, True)]
+    assert "Two nodules are present in the right lung." not in findings(LUNG_R, *nodules, *sizes, counted[0])
+    assert "Two nodules are present in the right lung." in findings(LUNG_R, *nodules, *sizes, counted[1])

@@ -415,3 +415,9 @@ def test_tables_try_every_value_that_makes_a_difference() -> None:
     assert decide(table, {"a": 3.0}).needs == ("b",)
     assert decide(table, {}).needs == ("a", "b")
     assert decide(table, {"b": True}).possible == ("low", "yes")
+
+
+def test_what_makes_no_difference_is_not_asked_for() -> None:
+    same = Table((Row({"a": (True,)}, "x"), Row({"a": (False,)}, "x")), {"a": (True, False)})
+    assert decide(same, {}).possible == ("x",)
+    assert decide(same, {}).needs == ()
