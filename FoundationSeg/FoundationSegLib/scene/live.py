@@ -26,7 +26,7 @@ from ..errors import Cancelled, FoundationSegError, OutputError
 from ..expectation import Expectation
 from ..prompts import Round
 from ..session import PROMPTS_TAG
-from ..worker import Pending, WorkerSettings
+from ..worker import Pending, Worker, WorkerSettings
 from . import prompt_nodes
 from .desk import Desk
 from .history import FindEditor
@@ -55,10 +55,14 @@ class LiveSegmentation(Desk):
         *,
         findEditor: FindEditor | None = None,
         timings: Path | None = None,
+        worker: Worker | None = None,
     ) -> None:
-        """`findEditor` finds the Segment Editor that is open on a node; `timings` is where measured times are kept."""
+        """`findEditor` finds the Segment Editor that is open on a node; `timings` is where measured times are kept.
+
+        A `worker` that is handed over is shared with others and outlives this; without one there is an own one.
+        """
         super().__init__(parameters, findEditor)
-        self._sessions = Sessions(settings)
+        self._sessions = Sessions(settings, worker)
         self._expectation = Expectation(timings)
         self._surface = ThrottledSurface()
         self._overlay = UncertaintyOverlay(self._scene)

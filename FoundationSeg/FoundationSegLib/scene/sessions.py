@@ -46,8 +46,10 @@ class _Reading:
 class Sessions:
     """The sessions that a panel works with. All of them share one worker process, and with it loaded models."""
 
-    def __init__(self, settings: WorkerSettings | None = None) -> None:
-        self.worker = Worker(settings)
+    def __init__(self, settings: WorkerSettings | None = None, worker: Worker | None = None) -> None:
+        """Without a `worker` of somebody else's there is an own one, by `settings`, which ends with `close`."""
+        self._owned = worker is None
+        self.worker = worker or Worker(settings)
         self._sessions: dict[SessionKey, WorkerSession] = {}
         self._reading: dict[SessionKey, _Reading] = {}
 
@@ -102,7 +104,8 @@ class Sessions:
     def close(self) -> None:
         """End the worker process; what is under way is cancelled."""
         self.clear()
-        self.worker.close()
+        if self._owned:
+            self.worker.close()
 
     def _forgetOthers(self, nodeId: str, current: SessionKey) -> None:
         """Let go of the sessions of a volume node whose voxels or place have changed."""

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import atexit
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import worker_case
@@ -15,6 +16,7 @@ from scene_case import SceneTestCase, slicer, vtk  # first: it completes what th
 from FoundationSegLib import SegmentationSession, mrml
 from FoundationSegLib.scene.live import LiveSegmentation, State
 from FoundationSegLib.scene.parameters import parametersOf
+from FoundationSegLib.worker import Worker
 
 SHAPE = worker_case.VOLUME.shape
 ON, CORNER, OUTSIDE = (10, 14, 14), (10, 20, 18), (2, 2, 2)  # (k, j, i): in the block, at its corner, beside it
@@ -25,6 +27,8 @@ class LiveTestCase(SceneTestCase):
     """A volume with a bright block, and a live segmentation whose worker runs a model that is easy to reason about."""
 
     MODEL = "worker_case:good"
+    OWN_WORKER = False  # most tests share one, since starting it takes most of their time
+    shared: ClassVar[Worker | None] = None
 
     def setUp(self) -> None:
         super().setUp()
@@ -34,7 +38,14 @@ class LiveTestCase(SceneTestCase):
     def start(self, model: str, **changes: Any) -> LiveSegmentation:
         parameters = parametersOf(self.scene)
         parameters.volume, parameters.model, parameters.device = self.volume, model, "cpu"
-        live = LiveSegmentation(parameters, worker_case.settings(**changes))
+        settings = worker_case.settings(**changes)
+        worker = None
+        if not changes and not self.OWN_WORKER:
+            if LiveTestCase.shared is None:
+                LiveTestCase.shared = Worker(settings)
+                atexit.register(LiveTestCase.shared.close)
+            worker = LiveTestCase.shared
+        live = LiveSegmentation(parameters, settings, worker=worker)
         self.addCleanup(live.close)
         return live
 

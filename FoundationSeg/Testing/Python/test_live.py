@@ -110,6 +110,8 @@ class PromptsTest(LiveTestCase):
         self.assertGreater(self.voxels(), 0)
 
     def test_the_worker_starts_as_soon_as_a_prompt_is_about_to_come(self) -> None:
+        self.live.close()
+        self.live = self.start(self.MODEL, idle_s=100.0)
         self.assertEqual(self.live._sessions.worker.starts, 0)
         self.live.promptNode(True)  # what taking the point tool does
         self.settle()

@@ -26,6 +26,7 @@ class TroubleTestCase(LiveTestCase):
     """A first click works; a negative one sets off the trouble that the model is named after."""
 
     MODEL = worker_case.model_of("hang")
+    OWN_WORKER = True
 
     def setUp(self) -> None:
         super().setUp()

@@ -22,6 +22,17 @@ class PanelTest(PanelTestCase):
         self.assertFalse(self.ui.cancelButton.enabled or self.ui.undoButton.enabled or self.ui.replayButton.enabled)
         self.show("FoundationSeg-ready")
 
+        # Selectors offer only what can be used, and another model takes the place of this one.
+        labels = self.addNode("LabelMapVolume", "labels")
+        slicer.util.updateVolumeFromArray(labels, np.ones((4, 4, 4), dtype=np.uint8))
+        self.ui.volumeSelector.setCurrentNode(labels)
+        self.assertIsNot(self.live.volumeNode, labels)
+        self.widget.onModelChosen("compact", None)
+        self.ui.modelSection.collapsed = False
+        self.assertEqual(self.live.parameters.model, "compact")
+        self.assertIn("Compact", self.ui.modelLabel.text)
+        self.show("FoundationSeg-models")
+
     def test_a_click_ends_in_a_segment(self) -> None:
         self.ui.newSegmentButton.click()
         self.click(ON, settle=False)
@@ -206,17 +217,6 @@ class PanelTest(PanelTestCase):
         np.testing.assert_allclose(prefetch.call_args.args[0][2], 20.0)
         self.live.prefetch(tuple(self.voxelCentre(ON, self.volume)))
         self.until(lambda: self.live._sessions.reading or self.live._sessions.worker.starts == 1)
-
-    def test_selectors_offer_only_what_can_be_used(self) -> None:
-        labels = self.addNode("LabelMapVolume", "labels")
-        slicer.util.updateVolumeFromArray(labels, np.ones((4, 4, 4), dtype=np.uint8))
-        self.ui.volumeSelector.setCurrentNode(labels)
-        self.assertIsNot(self.live.volumeNode, labels)
-        self.widget.onModelChosen("compact", None)
-        self.ui.modelSection.collapsed = False
-        self.assertEqual(self.live.parameters.model, "compact")
-        self.assertIn("Compact", self.ui.modelLabel.text)
-        self.show("FoundationSeg-models")
 
 
 class CancelTest(PanelTestCase):
