@@ -73,7 +73,7 @@ class Bagger:
             self._late_quantity(bag, value)
         elif kind == "NEG":
             state.neg = not state.take_not()  # "is not absent"
-            if mention.text.lower() == "neither":
+            if mention.text.lower() == "neither" and following is not None and following.kind == "SITE":
                 state.sides.append(("both", "neither"))
         elif kind == "NEGAFTER":
             state.negafter = True
@@ -153,6 +153,10 @@ class Bagger:
             state.by = True
         elif kind == "FROM":
             state.from_ = True
+        elif kind == "NUMBEROF":
+            bag.number_of = True
+        elif kind == "RESTRICT":
+            bag.restricted = True
         elif kind == "PRONOUN":
             bag.pronoun = True
         elif kind == "UNKNOWN":
@@ -242,6 +246,9 @@ class Bagger:
         measure: Measure = mention.value
         if measure.dimension is None and len(measure.values) == 1 and measure.to is None:
             n = measure.values[0]
+            if bag.number_of and n == int(n):
+                bag.count = Count("=", int(n), True)
+                return
             countable = following is not None and following.kind in (
                 "FIND",
                 "SITE",

@@ -52,6 +52,8 @@ class Claim:
     inherited: bool = False
     prior_open: bool = False
     of_all: bool = False
+    number_of: bool = False
+    restricted: bool = False
     located: bool = False
     uptake: bool = False
     sites: list[Site] = field(default_factory=list)

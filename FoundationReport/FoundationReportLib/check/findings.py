@@ -30,7 +30,7 @@ def judge_finding(world: World, claim: Claim, context: list[Thing]) -> Judged:
         return judge_organ(world, sized)
     if claim.negated:
         outcome = worst([no_finding(world, claim, site) for site in sites_of(world, claim)])
-        if claim.unknown and not claim.sites and outcome.verdict is Verdict.CONTRADICTED:
+        if (claim.restricted or (claim.unknown and not claim.sites)) and outcome.verdict is Verdict.CONTRADICTED:
             # Of what exactly it is denied was not understood.
             outcome = replace(outcome, verdict=Verdict.UNVERIFIABLE)
         return Judged(outcome)

@@ -9,7 +9,7 @@ from typing import Any
 from ..measure.quantities import Dimension
 from .bags import Bagger
 from .chunks import Chunk
-from .claims import STUDY_QUANTITIES, Claim, Site, Value, fits, many
+from .claims import STUDY_QUANTITIES, Claim, Count, Site, Value, fits, many
 from .completing import complete, respective
 from .lexicon import Lexicon
 
@@ -26,6 +26,7 @@ class Builder:
         self.pair: tuple[Claim, Claim] | None = None
         self.respective = False
         self.open_prior = False
+        self.vs_prior = False
         self.next_link = ""
 
     def take(self, chunk: Chunk) -> None:
@@ -43,11 +44,17 @@ class Builder:
 
     def _join(self, bag: Claim, link: str) -> None:
         last = self.group[-1] if self.group else None
-        if self.open_prior and "(" in link and bag.values and not bag.finding and not bag.sites:
+        against = self.vs_prior and link in ("vs", "versus")
+        self.vs_prior = False
+        if self.open_prior and "(" in link and self.next_link in ("vs", "versus"):
+            self.vs_prior = True  # "smaller than before (48 mm versus 63 mm)": now, then before
+        elif against or (self.open_prior and "(" in link and bag.values and not bag.finding and not bag.sites):
             bag.values = [replace(v, prior=True) for v in bag.values]
         self.open_prior = bag.prior_open
         if last is None:
             self._start(bag)
+            return
+        if last.number_of and last.count is None and not bag.finding and self._number(bag, last):
             return
         apart = link == ";" or "but" in link or link in ("while", "whereas", "however", "although")
         if apart and (bag.finding or bag.sites or bag.names):
@@ -64,6 +71,18 @@ class Builder:
             self._new_site(bag, last, link)
         else:
             self._attributes(bag, last, link)
+
+    @staticmethod
+    def _number(bag: Claim, last: Claim) -> bool:
+        """ "Number of nodules: 2"."""
+        value = bag.values[0].measure if len(bag.values) == 1 else None
+        if bag.count is not None:
+            last.count = replace(bag.count, strict=True)
+        elif value is not None and value.dimension is None and value.values[0] == int(value.values[0]):
+            last.count = Count("=", int(value.values[0]), True)
+        else:
+            return False
+        return True
 
     def _start(self, claim: Claim) -> None:
         self.groups += 1
@@ -144,6 +163,12 @@ class Builder:
             last.sites = [self._in_context(s, last) for s in bag.sites]
             last.inherited = False
             return
+        if plain and last.inherited and (last.select or last.count is not None):
+            last.sites = [
+                self._in_context(s, last) for s in bag.sites
+            ]  # "..., the smaller one (8 mm) in the left lung"
+            last.inherited = False
+            return
         if last.finding and plain and last.count is not None and last.count.n > 1 and link in (":", "("):
             self._start(self._inherit(bag, last))
             return
@@ -151,7 +176,7 @@ class Builder:
             refined = self._refines(bag, last)
             if refined or not last.sites:
                 for claim in self.group:
-                    claim.sites = [self._refined(s, bag.sites[0]) for s in (claim.sites or [Site()])]
+                    claim.sites = [self._refined(s, b) for s in (claim.sites or [Site()]) for b in bag.sites]
                 return
             if not last.values and link in ("and", ",", "or", "/", ", and"):
                 last.sites += bag.sites

@@ -266,6 +266,7 @@ def _add_phrases(lex: Lexicon, data: dict[str, Any]) -> None:
         ("NOW", "now"),
         ("BY", "by"),
         ("THAN", "than"),
+        ("NUMBEROF", "number_of"),
         ("EXCEPT", "except"),
         ("RESPECTIVELY", "respectively"),
         ("UPTAKE", "uptake"),

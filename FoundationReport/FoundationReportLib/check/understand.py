@@ -61,6 +61,25 @@ def _plain_words(mentions: list[Mention]) -> list[Mention]:
         if mention.kind == "HEDGE" and ((denied and word in _ADJECTIVES) or (graded and word in _AMOUNT_TO)):
             mention = replace(mention, kind="NEUTRAL")
         out.append(mention)
+    return _restricting(out)
+
+
+def _restricting(mentions: list[Mention]) -> list[Mention]:
+    """ "No spiculated nodule" is true where there is no nodule: an adjective narrows what is denied."""
+    out = list(mentions)
+    denied: list[int] | None = None
+    for n, mention in enumerate(mentions):
+        if mention.kind == "NEG":
+            denied = []
+        elif mention.kind in ("SEP", "CONJ"):
+            denied = None if mention.value not in (",", "or", "and") or denied else denied
+        elif denied is not None and mention.kind == "UNKNOWN":
+            denied.append(n)
+        elif denied is not None and mention.kind == "FIND":
+            for k in denied:
+                acute = mentions[k].text.lower() in ("acute", "recent", "fresh")
+                out[k] = replace(mentions[k], kind="NEUTRAL" if acute else "RESTRICT")
+            denied = None
     return out
 
 
