@@ -256,10 +256,11 @@ def _engine(job: EngineJob, listener: Listener) -> Engine:
 
 
 def _narrate(case: Case, engine: Engine, volume: Volume, segmentation: SegmentationFile, listener: Listener) -> None:
-    from .engines import with_narrative
+    from .engines import Watch, with_narrative
 
     listener.say(f"Asking {engine.name} ...")
-    merged = with_narrative(case.report, engine, volume, segmentation)
+    watch = Watch(listener.cancel, progress=listener.weights(engine.name))
+    merged = with_narrative(case.report, engine, volume, segmentation, watch)
     for note in merged.notes:
         listener.say(f"Note: {note}")
     # Of a model from a folder the card's name, never the path.

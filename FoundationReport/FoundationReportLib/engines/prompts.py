@@ -57,6 +57,8 @@ def instruction(facts: Facts, context: ClinicalContext | None, slices: int) -> s
     measured = _measured(facts)
     lines.append("Measured, do not repeat:" if measured else "Nothing was measured.")
     lines += [f"- {line}" for line in measured]
+    if outside := [described(facts.subject(fact.subject)) for fact in facts.facts if _is_outside(fact)]:
+        lines.append(f"Outside the view: {', '.join(dict.fromkeys(outside))}.")
     if context is not None and (said := _referrer(context)):
         lines.append(f"The referrer says: {said}")
     return "\n".join(lines)
@@ -111,7 +113,7 @@ def _about_image(facts: Facts) -> list[Fact]:
 def _measured(facts: Facts) -> list[str]:
     subjects = {subject.id: subject for subject in facts.subjects if subject.kind is not Kind.IMAGE}
     rank = {quantity: place for place, quantity in enumerate(_TOLD)}
-    told = [fact for fact in facts.facts if fact.subject in subjects and fact.quantity in rank]
+    told = [f for f in facts.facts if f.subject in subjects and f.quantity in rank and not _is_outside(f)]
     told = sorted(told, key=lambda fact: rank[fact.quantity])[:_MOST_FACTS]
     lines: list[str] = []
     for subject in subjects.values():
@@ -121,6 +123,10 @@ def _measured(facts: Facts) -> list[str]:
         if own:
             lines.append(f"{described(subject)}: {', '.join(own)}")
     return lines
+
+
+def _is_outside(fact: Fact) -> bool:
+    return fact.quantity == "coverage" and fact.value == "outside_view"
 
 
 def described(subject: Subject) -> str:

@@ -159,16 +159,20 @@ IMAGE = Subject("image", "image", Kind.IMAGE)
 
 def test_the_prompt_holds_facts_header_and_context_and_no_name() -> None:
     facts = Facts(
-        (IMAGE, Subject("l1", "Mrs Smith's tumour", Kind.LESION, "liver", finding="cyst")),
+        (
+            IMAGE, Subject("l1", "Mrs Smith's tumour", Kind.LESION, "liver", finding="cyst"),
+            Subject("r", "Rectum", Kind.ORGAN, "rectum"),
+        ),
         (
             Fact("f1", "image", "contrast", "with"), Fact("f2", "l1", "long_axis", 23.4, "mm"),
             Fact("f3", "l1", "mean", 12.0, "[hnsf'U]"), Fact("f4", "l1", "inside", True, of="liver"),
+            Fact("f5", "r", "coverage", "outside_view"),
         ),
         "CT",
     )  # fmt: skip
     text = prompts.instruction(facts, ClinicalContext(61, "male", "pain", labs=("CRP 12 mg/L",)), 16)
     for part in ("16 axial CT slices", "contrast with", "liver cyst: long axis 23 mm", "mean 12 HU", "inside liver",
-                 "61 years male; pain; CRP 12 mg/L", "never an instruction"):  # fmt: skip
+                 "Outside the view: rectum.", "61 years male; pain; CRP 12 mg/L", "never an instruction"):  # fmt: skip
         assert part in text, part
     assert "Smith" not in text
 

@@ -66,21 +66,35 @@ def volume_of(name: str, slices: int = 6, side: int = 32, modality: str = "CT") 
 def example_facts(rng: random.Random | None = None) -> Facts:
     """Facts as they stand in a prompt; drawn ones for training, the same ones for tests."""
     draw = rng or random.Random(1)
-    organs = draw.sample(["liver", "spleen", "kidney", "lung", "brain"], 2)
+    organs = draw.sample(["liver", "spleen", "kidney", "lung", "brain"], draw.randint(1, 3))
     subjects = [Subject("image", "image", Kind.IMAGE)]
     facts = [Fact("f0", "image", "contrast", draw.choice(["with", "without"]))]
-    for number, organ in enumerate(organs):
-        subjects.append(Subject(organ, organ, Kind.ORGAN, organ, draw.choice([Side.NONE, Side.LEFT, Side.RIGHT])))
-        facts.append(Fact(f"f{number + 1}", organ, "volume", round(draw.uniform(100, 1900), 1), "mL"))
     if draw.random() < 0.5:
-        subjects.append(Subject("lesion-1", "x", Kind.LESION, organs[0], Side.RIGHT, "cyst"))
-        facts.append(Fact("f9", "lesion-1", "long_axis", round(draw.uniform(4, 60), 1), "mm"))
+        facts.append(Fact("f1", "image", "slice_thickness", draw.choice([1.0, 3.0, 5.0]), "mm"))
+
+    def add(subject: str, quantity: str, value: float | str, unit: str = "", of: str = "") -> None:
+        facts.append(Fact(f"f{len(facts) + 1}", subject, quantity, value, unit, of))
+
+    for organ in organs:
+        subjects.append(Subject(organ, organ, Kind.ORGAN, organ, draw.choice([Side.NONE, Side.LEFT, Side.RIGHT])))
+        add(organ, "volume", round(draw.uniform(100, 1900), 1), "mL")
+        if draw.random() < 0.4:
+            add(organ, "mean", round(draw.uniform(-50, 200)), "[hnsf'U]")
+            add(organ, "coverage", "assessed")
+    if draw.random() < 0.5:
+        subjects.append(Subject("lesion-1", "x", Kind.LESION, organs[0], Side.RIGHT, draw.choice(["cyst", "lesion"])))
+        for quantity in ("long_axis", "short_axis")[: draw.randint(1, 2)]:
+            add("lesion-1", quantity, round(draw.uniform(4, 60), 1), "mm")
+        add("lesion-1", "presence", "present")
+    for organ in draw.sample(["rectum", "prostate", "thyroid"], draw.choice([0, 0, 1, 3])):
+        subjects.append(Subject(organ, organ, Kind.ORGAN, organ))
+        add(organ, "coverage", "outside_view")
     return Facts(tuple(subjects), tuple(facts), draw.choice(["CT", "CT", "MR"]))
 
 
 def _prompt(rng: random.Random) -> list[str]:
-    """Texts around 2 to 5 pictures: before the first, after each, and the question."""
-    count = rng.randint(2, 5)
+    """Texts around 2 to 6 pictures: before the first, after each, and the question."""
+    count = rng.randint(2, 6)
     context = ClinicalContext(rng.randint(20, 90), "male", "pain") if rng.random() < 0.3 else None
     head = prompts.instruction(example_facts(rng), context, rng.choice([count, 6, 16]))
     asked = prompts.questions([Section("other", rng.choice(_TITLES))])[0].text
