@@ -64,7 +64,7 @@ def check(report: Report) -> Report:
     exact = stated(report)
     for statement in report.statements:
         first = len(checked)
-        if statement.text in exact:
+        if statement.text in exact or statement.placeholder:  # a field says nothing that could contradict
             groups.append((first, first))
             continue
         sentences = split(statement.text) or [Sentence(statement.text)]
@@ -74,12 +74,12 @@ def check(report: Report) -> Report:
     _between(world, checked)
     for statement, (first, last) in zip(report.statements, groups, strict=True):
         known = exact.get(statement.text)
-        if known is not None:
+        if statement.placeholder:
+            outcome = unverifiable("This field is to be filled or dismissed.")
+        elif known is not None:
             outcome = Outcome(known.verdict, known.reason, known.facts)
         else:
             outcome = worst([c.outcome for c in checked[first:last]])
-        if statement.placeholder:
-            outcome = unverifiable("This field is to be filled or dismissed.")
         statements.append(replace(statement, judgement=_judgement(outcome)))
         if outcome.verdict is not Verdict.CONTRADICTED:
             told |= set(statement.facts)
