@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from FoundationReportLib.engines import load_engine, with_narrative
 from FoundationReportLib.engines.catalogue import engine_card, engine_cards
@@ -18,6 +19,7 @@ from FoundationReportLib.errors import Cancelled, EngineError
 from FoundationSegLib.hub import licence, snapshot, transfer
 from FoundationSegLib.hub.weights import Ask
 from FoundationSegLib.predictor import CancelToken
+from FoundationSegLib.segmentation_io import SegmentRecord, write_segmentation
 from loopback_hub import COMMIT
 from report_engine_case import CARD, REPO, Served, make_report, served, vlm_texts
 
@@ -239,3 +241,34 @@ def test_the_command_lists_downloads_verifies_and_removes(case: Served, capsys: 
     assert "freed" in run(capsys, "models", "remove", "tiny")[1]
     assert run(capsys, "models", "verify")[1].startswith("No model was downloaded")
     assert run(capsys, "models", "show", "gpt")[0] == 1
+
+
+def test_from_files_and_the_hub_to_a_case_on_disk(
+    case: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import SimpleITK as sitk
+
+    volume = tiny_vlm.volume_of("lesion", slices=12)
+    liver = np.zeros(volume.shape, bool)
+    liver[3:8, 5:15, 5:20] = True
+    sitk.WriteImage(volume.to_sitk(), str(tmp_path / "ct.nrrd"))
+    write_segmentation(tmp_path / "ct.seg.nrrd", volume, [SegmentRecord("Liver", liver)])
+    study = ["--volume", str(tmp_path / "ct.nrrd"), "--segmentation", str(tmp_path / "ct.seg.nrrd"), "--modality", "CT"]
+    folder = str(tmp_path / "case")
+    options = ["--engine", "tiny", "--accept-licence", "--slices", "5", "--device", "cpu"]
+    status, _, err = run(capsys, "draft", *study, "--template", "ct-abdomen", *options, "--out", folder, "--json")
+    assert status == 0, err
+    assert "Tiny Gemma: licence HAI-DEF terms" in err
+    report = json.loads((tmp_path / "case" / "report.json").read_text(encoding="utf-8"))
+    written = [s for s in report["statements"] if s["origin"] == "vlm"]
+    assert [s["text"] for s in written] == [
+        "A [size not taken from the model] hypodense lesion in the right hepatic lobe.",
+        "Small left pleural effusion.",
+    ]
+    assert {s["judgement"]["verdict"] for s in written} <= {"unverifiable", "contradicted"}
+    (model,) = report["models"]
+    assert (model["model"], model["revision"], len(model["slices"])) == (REPO, COMMIT, 5)
+    assert run(capsys, "verify", folder)[0] == 0
+    assert str(case.cache) not in (tmp_path / "case" / "audit.jsonl").read_text(encoding="utf-8")
+    status, _, err = run(capsys, "sign", folder, "--signer", "Dr. A")
+    assert status == 1 and "cannot be signed" in err
