@@ -305,7 +305,7 @@ class LiveSegmentation(Desk):
         if self._isCurrent(task):
             self._declined = self._asked
         if isinstance(task.error, Cancelled):
-            self._say(_("Cancelled; the segment and its prompts are as they were."))
+            self._say(_("Cancelled; the segment and its prompts are as they were, and Update tries again."))
         else:
             self._say(str(task.error), isError=True)
 

@@ -47,7 +47,8 @@ class SegmentBooks:
             for key in keys_of(old) - keys_of(book):
                 removeMarkup(key)
             book = completed(book, segmentationNode, segmentId)
-            self._states[nodeId, segmentId] = SegmentState(book, tag)
+            quality = _storedQuality(segmentationNode, segmentId) if book else None
+            self._states[nodeId, segmentId] = SegmentState(book, tag, quality=quality)
         for segmentId in claimedSegments(segmentationNode) - set(present):
             changed = True
             for node in promptNodes(segmentationNode, segmentId):
@@ -82,6 +83,15 @@ class SegmentBooks:
     def clear(self) -> None:
         self._states.clear()
         self._names.clear()
+
+
+def _storedQuality(segmentationNode: Any, segmentId: str) -> float | None:
+    """The predicted IoU that was stored with the segment."""
+    try:
+        quality = mrml.provenance(segmentationNode, segmentId).get("predicted_iou")
+    except PromptError:
+        return None  # damaged: as good as not stored
+    return float(quality) if isinstance(quality, int | float) else None
 
 
 def _storedRounds(segmentationNode: Any, segmentId: str) -> tuple[Round, ...]:

@@ -38,7 +38,10 @@ class PanelTestCase(SceneTestCase):
             self.scene.RemoveNode(node)
         self.parents: list[Any] = []  # Qt deletes what Python forgets
         self.newParent()
-        self.enterContext(mock.patch("FoundationSegLib.panel.worker_settings.workerSettings", worker_case.settings))
+        from FoundationSegLib.panel import worker_settings  # it needs qt
+
+        self.workerSettings = worker_settings.workerSettings
+        self.enterContext(mock.patch.object(worker_settings, "workerSettings", worker_case.settings))
         self.widget = self.makeWidget()
 
     def newParent(self) -> None:

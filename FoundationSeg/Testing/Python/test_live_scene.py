@@ -199,6 +199,7 @@ class SceneTest(LiveTestCase):
         self.assertEqual((self.live.parameters.model, self.live.parameters.device), (self.MODEL, "cpu"))
         self.assertEqual(self.markups(), names)
         self.assertTrue(all(done for _k, _p, done in self.live.prompts()), self.live.prompts())
+        self.assertEqual(self.live.state.quality, 0.5)
         np.testing.assert_array_equal(self.mask(), before)
         self.live.replay()
         self.settle()

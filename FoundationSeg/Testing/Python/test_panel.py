@@ -124,6 +124,26 @@ class PanelTest(PanelTestCase):
         self.settle()
         self.assertIsNone(ui.segmentationSelector.currentNode())
 
+    def test_the_application_s_settings_reach_the_worker(self) -> None:
+        from FoundationSegLib.panel import worker_settings
+
+        defaults = self.workerSettings()
+        self.assertEqual(
+            (defaults.python, defaults.environment, defaults.threads, defaults.memory_bytes), (None, None, None, None)
+        )
+        stored = self.qt.QSettings()
+        stored.setValue(worker_settings.PYTHON, "/opt/python3")
+        stored.setValue(worker_settings.THREADS, "3")
+        stored.setValue(worker_settings.MEMORY_GB, "1.5")
+        with mock.patch.object(slicer.util, "startupEnvironment", return_value={"PATH": "/usr/bin"}):
+            settings = self.workerSettings()
+        self.assertEqual((settings.python, settings.environment), ("/opt/python3", {"PATH": "/usr/bin"}))
+        self.assertEqual((settings.threads, settings.memory_bytes), (3, 3 * 2**29))
+        stored.setValue(worker_settings.PYTHON, "")
+        stored.setValue(worker_settings.THREADS, "many")
+        stored.setValue(worker_settings.MEMORY_GB, "-1")
+        self.assertEqual(self.workerSettings(), defaults)
+
     def test_undo_redo_and_replay_have_buttons(self) -> None:
         self.click(ON)
         before = self.voxels()
