@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import EngineError
 from . import qwen
 from .base import Watch
-from .loading import Loaded, too_large
+from .loading import Loaded, quiet, too_large
 from .reject import loops
 from .slices import Picture
 
@@ -52,7 +52,7 @@ def write(loaded: Loaded, inputs: dict[str, Any], settings: Settings, watch: Wat
     watch.check()
     length = int(inputs["input_ids"].shape[1])
     try:
-        with torch.inference_mode():
+        with quiet(), torch.inference_mode():
             streamer = _streamer(loaded.tokenizer, watch.on_token)
             greedy = _generate(loaded, inputs, watch, settings, streamer, **_from(read))
             text, cut = _decoded(loaded, greedy[0, length:])

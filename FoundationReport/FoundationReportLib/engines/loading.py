@@ -82,6 +82,8 @@ def load(card: ModelCard, snapshot: Snapshot, device: str = "auto", quantise: st
         if type(error).__name__ == "OutOfMemoryError":
             raise too_large(card.name, place) from error
         raise unreadable(card.name, error) from error
+    # Which cache the pictures are kept in is ours to say (`reading`).
+    model.generation_config.cache_implementation = None
     name = f"{place} ({torch.cuda.get_device_name(place)})" if place.startswith("cuda") else place
     precision = quantise or str(dtype).removeprefix("torch.")
     return Loaded(model, processor, tokenizer, image_processor, kind, place, name, precision, dtype.itemsize)

@@ -281,6 +281,20 @@ def test_a_folder_of_the_user_s_own_is_an_engine(tiny_gemma: Path) -> None:
     assert engine._loaded is None
 
 
+def test_how_a_model_wants_to_be_run_does_not_change_how_it_is_asked(
+    tiny_gemma: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_gemma, folder)
+    file = folder / "generation_config.json"
+    wishes = {"do_sample": True, "top_k": 64, "top_p": 0.95, "cache_implementation": "static", "max_length": 20}
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | wishes), encoding="utf-8")
+    field = Statement("s2", "findings", "Bones: [not assessed]", Origin.TEMPLATE, placeholder=True)
+    report = ask(engine_of(folder, max_new_tokens=48, samples=2), "cyst", make_report(field)).report
+    assert vlm_texts(report) == ["Possible cyst in the left kidney.", "No free fluid is seen."]
+    assert "warn" not in capfd.readouterr().err.lower()
+
+
 def test_folders_that_are_no_models_are_refused(tiny_gemma: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(EngineError, match=r"holds no model \(there is no config.json in it\)"):
