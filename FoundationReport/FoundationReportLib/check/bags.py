@@ -202,6 +202,7 @@ class Bagger:
         word = mention.value
         if state.than:
             bag.than_finding = word.concept
+            state.sites += [((place,), "", mention.start) for place in word.makes]
             return
         if not bag.finding or self.lex.finding_isa(word.concept, bag.finding) or bag.finding in ("lymph node",):
             old = bag.finding

@@ -28,6 +28,7 @@ class Builder:
         self.open_prior = False
         self.vs_prior = False
         self.next_link = ""
+        self.next_finds = False
 
     def take(self, chunk: Chunk) -> None:
         bags = [self.bagger.bag(part) for part in self.bagger.heads(chunk)]
@@ -147,7 +148,7 @@ class Builder:
         if (
             whole
             and not bag.predicated
-            and (last.predicated or last.negated)
+            and (last.predicated or last.negated or (last.finding and last.sites and self.next_finds))
             and self.next_link in ("neg", "nor", "with", ":")
             and not bag.negated
         ):
@@ -174,6 +175,9 @@ class Builder:
             return
         if last.finding and plain:
             refined = self._refines(bag, last)
+            if "(" in link and len(last.sites) > 1:
+                last.sites[-1] = self._refined(last.sites[-1], bag.sites[0])  # "segments II and VII (right lobe)"
+                return
             if refined or not last.sites:
                 for claim in self.group:
                     claim.sites = [self._refined(s, b) for s in (claim.sites or [Site()]) for b in bag.sites]
@@ -238,6 +242,12 @@ class Builder:
             self.claims[-1].values = list(other.values)
             other.values = [replace(v, quantity=v.quantity or given) for v in bag.values]
             self.pair = None
+            return
+        if bag.than is not None and last.than is not None:
+            self._start(self._inherit(bag, last))  # "larger than this and smaller than that"
+            return
+        if bag.select == "other" and not bag.predicated and self.next_link in ("neg", "with") and self.next_finds:
+            self.bagger.except_ = True  # "the remaining lobes without nodules"
             return
         if bag.of_all and not bag.values:
             for claim in self.claims:
@@ -336,11 +346,14 @@ class Builder:
                     and value.quantity != "doubling_time"
                     and (value.prior or claim.quantity != "doubling_time")
                 )
-                if value.quantity in ("slice_thickness", "slice_spacing", "field_strength") or interval:
+                total = claim.quantity == "sum_of_diameters" and value.measure.dimension is Dimension.LENGTH
+                if value.quantity in ("slice_thickness", "slice_spacing", "field_strength") or interval or total:
                     claim.values.remove(value)
-                    quantity = "interval" if interval else value.quantity
+                    quantity = "interval" if interval else claim.quantity if total else value.quantity
                     self.claims.append(
-                        Claim(values=[replace(value, prior=False, quantity=quantity)], quantity=quantity)
+                        Claim(
+                            values=[replace(value, prior=value.prior and total, quantity=quantity)], quantity=quantity
+                        )
                     )
 
     def _share_sites(self) -> None:

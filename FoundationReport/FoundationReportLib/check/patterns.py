@@ -65,6 +65,8 @@ def _pattern_mention(kind: str, match: re.Match[str], lex: Lexicon) -> list[Ment
         ]
     if kind == "RIBS":
         return [Mention("SITE", (tuple(f"rib {n}" for n in _ordinals(match["list"])), ""), *span, text)]
+    if kind == "N":
+        return [Mention("COUNT", ("=", int(match["list"]), True), *span, text)]
     if kind == "STATION":
         side = {"r": "right", "l": "left"}.get((match["side"] or "").lower(), "")
         return [Mention("SITE", ((_STATIONS[match["list"]],), side), *span, text)]

@@ -28,6 +28,7 @@ def understand(mentions: list[Mention], lex: Lexicon) -> Reading:
     row = chunks(mentions)
     for n, chunk in enumerate(row):
         builder.next_link = row[n + 1].link if n + 1 < len(row) else ""
+        builder.next_finds = n + 1 < len(row) and row[n + 1].has("FIND")
         builder.take(chunk)
     reading.claims = [c for c in builder.finish() if not _void(c)]
     return reading
@@ -51,14 +52,13 @@ _AMOUNT_TO = {
 
 
 def _plain_words(mentions: list[Mention]) -> list[Mention]:
-    """Words that hedge elsewhere: "no suspicious nodule", "corresponds to PR"."""
-    graded = any(m.kind in ("CATEGORY", "RADS", "QUOTE") for m in mentions)
+    """Words that hedge elsewhere: "no suspicious nodule". "Consistent with" states what a fact has to say, too."""
     out = []
     denied = False
     for mention in mentions:
         word = " ".join(mention.text.lower().split())
         denied = (denied or mention.kind == "NEG") and mention.kind != "SEP"
-        if mention.kind == "HEDGE" and ((denied and word in _ADJECTIVES) or (graded and word in _AMOUNT_TO)):
+        if mention.kind == "HEDGE" and ((denied and word in _ADJECTIVES) or word in _AMOUNT_TO):
             mention = replace(mention, kind="NEUTRAL")
         out.append(mention)
     return _restricting(out)
