@@ -163,8 +163,9 @@ class LivePanel:
             self.live.poll()
         except Exception:
             logging.exception("FoundationSeg: the beat failed")
-            self.showMessage(_("Something went wrong here; the application log has the details."), isError=True)
+            self.live.giveUp()
             self._timer.stop()
+            self.showMessage(_("Something went wrong here; the application log has the details."), isError=True)
             return
         finally:
             self._inBeat = False

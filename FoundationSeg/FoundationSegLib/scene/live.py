@@ -157,6 +157,13 @@ class LiveSegmentation(Desk):
                 self._finish()
             self._showStatus()
 
+    def giveUp(self) -> None:
+        """After an unexpected failure: lets go of what is under way, so that the next change begins anew."""
+        self._interrupt()
+        self._overlay.forget()
+        self._promptsChanged = self._segmentsChanged = self._look = self._warm = self._working = False
+        self._wanted = None
+
     @property
     def canUndo(self) -> bool:
         """Whether :meth:`undo` would do anything."""

@@ -178,6 +178,16 @@ class PanelTest(PanelTestCase):
         with mock.patch.object(self.live, "newSegment", side_effect=ZeroDivisionError), self.assertLogs(level="ERROR"):
             self.ui.newSegmentButton.click()
         self.assertIn("application log", self.status)
+        with (
+            mock.patch.object(self.live, "_followSegments", side_effect=ZeroDivisionError),
+            self.assertLogs(level="ERROR") as log,
+        ):
+            self.live.newSegment()
+            self.until(lambda: not self.live.busy)
+            self.until(lambda: "application log" in self.status)
+        self.assertEqual(len(log.records), 1)
+        self.click(ON)
+        self.assertGreater(self.voxels(), 0)
         self.widget.panel.setReady(False)
         self.settle()
         self.assertIn("packages", self.status)
