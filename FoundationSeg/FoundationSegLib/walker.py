@@ -64,20 +64,25 @@ def walk(image: Array, seeds: Seeds) -> Array:
     residual = np.where(free, -_laplacian(x, links, degree), np.float32(0))
     step = inverse * residual
     direction = step.copy()
-    size = float(np.vdot(residual, step))
+    size = _dot(residual, step)
     goal = _TOLERANCE**2 * size
     for _ in range(_MOST_ITERATIONS):
         if size <= goal or size < 1e-12:
             break
         bent = np.where(free, _laplacian(direction, links, degree), np.float32(0))
-        length = np.float32(size / float(np.vdot(direction, bent)))
+        length = np.float32(size / _dot(direction, bent))
         x += length * direction
         residual -= length * bent
         step = inverse * residual
-        size, before = float(np.vdot(residual, step)), size
+        size, before = _dot(residual, step), size
         direction *= np.float32(size / before)
         direction += step
     return x
+
+
+def _dot(a: Array, b: Array) -> float:
+    """Not BLAS's, whose last bits depend on the number of threads."""
+    return float((a * b).sum())
 
 
 def _laid_out(frame: CanonicalFrame, cues: Cues) -> tuple[Region, Seeds]:
