@@ -37,6 +37,8 @@ _UNIT_WORDS |= {
     "months": "mo",
     "mos": "mo",
     "years": "a",
+    "year": "a",
+    "yr": "a",
     "yrs": "a",
     "tesla": "T",
     "t": "T",

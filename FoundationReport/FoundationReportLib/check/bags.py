@@ -36,7 +36,7 @@ class Bagger:
     def _compound(self, a: Mention, b: Mention, between: Chunk) -> bool:
         at = between.mentions.index(a)
         gap = [m for m in between.mentions[at + 1 :] if m.kind not in ("SIDE", "SITE", "SKIP")]
-        than = any(m.kind == "THAN" for m in between.mentions)
+        than = any(m.kind == "THAN" or (m.kind == "CMP" and m.text.endswith("than")) for m in between.mentions)
         return than or not gap
 
     def bag(self, chunk: Chunk) -> Claim:
@@ -134,6 +134,9 @@ class Bagger:
                 state.cmp = value
         elif kind == "UPTO":
             state.cmp = "max"
+        elif kind in ("PRIOR", "COMPARE") and bag.density and following is not None and following.kind == "SITE":
+            self._leave_relation(bag, state)
+            state.than = True  # "hypodense compared with the spleen"
         elif kind == "PRIOR":
             before = next((m for m in reversed(row[:n]) if m.kind not in ("NEUTRAL", "SKIP", "DET")), None)
             if self._than_before(bag, state):
@@ -165,6 +168,10 @@ class Bagger:
             bag.study = True
         elif kind == "NEUTRAL" and mention.text.lower() in ("the", "this", "these", "that", "known"):
             bag.definite = True
+        elif kind == "NEUTRAL" and mention.text.lower() in ("only", "solely", "exclusively") and bag.count is not None:
+            bag.count = replace(bag.count, strict=True)
+        elif kind == "NEUTRAL" and mention.text.lower() == "ago":
+            bag.values = [replace(v, prior=True) for v in bag.values]
         elif kind == "NEUTRAL" and mention.text.lower() in _VERBS and (bag.finding or bag.select):
             bag.located = True
         elif kind == "NEUTRAL" and mention.text.lower().startswith(("rang", "vary", "varies")):
@@ -213,6 +220,8 @@ class Bagger:
         bag.target |= mention.text.lower().startswith("target")
         bag.enlarged_node |= word.enlarged
         bag.uptake |= word.uptake
+        if word.uptake and bag.finding == word.concept:
+            bag.finding, bag.avid = "lesion", "avid"
         for place in word.makes:
             if place not in _LININGS and any(self.lex.disjoint(n, place) for s in state.sites for n in s[0]):
                 continue  # "fatty infiltration of the pancreas": what is said outweighs what the word implies
@@ -386,6 +395,8 @@ class Bagger:
         bag.ordered_sides, self.ordered = self.ordered, ()
         if state.neg and not bag.finding:
             bag.negated = True
+        if state.not_ and not bag.predicated and not bag.finding:
+            bag.negated = True  # "the kidneys do not"
         if state.negafter:
             bag.negated = not bag.negated
         if bag.enlarged_node and bag.finding == "lymphadenopathy":

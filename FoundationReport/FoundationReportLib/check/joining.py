@@ -59,7 +59,8 @@ class Builder:
             return
         apart = link == ";" or "but" in link or link in ("while", "whereas", "however", "although")
         if apart and (bag.finding or bag.sites or bag.names):
-            self._start(self._inherit(bag, last))
+            fresh = bag.sites and not bag.finding and not bag.predicated and self.next_finds
+            self._start(bag if fresh else self._inherit(bag, last))
             return
         if bag.quantity in STUDY_QUANTITIES and not bag.finding and not bag.sites and (last.finding or last.sites):
             self._start(bag)
@@ -102,11 +103,13 @@ class Builder:
     def _merge(self, bag: Claim, last: Claim, link: str) -> None:
         sites = list(last.sites)
         if bag.sites:
+            bare = all(not s.nodes for s in bag.sites) and all(not s.side for s in sites)  # "the ovary, on the right"
             apart = all(self.lex.disjoint(a, b) for s in sites for a in s.nodes for b in bag.sites[0].nodes) or any(
                 s.side and b.side and s.side != b.side for s in sites for b in bag.sites
             )
             if (
                 sites
+                and not bare
                 and link in ("and", ",", "or", "/", ", and", ", or", "nor", "and or")
                 and (not bag.finding or apart)
             ):
@@ -213,6 +216,9 @@ class Builder:
         self._start(self._inherit(bag, last))
 
     def _attributes(self, bag: Claim, last: Claim, link: str) -> None:
+        if bag.select == "other" and not bag.predicated and self.next_link in ("neg", "with") and self.next_finds:
+            self.bagger.except_ = True  # "the remaining lobes without nodules"
+            return
         if (
             bag.quantity
             and not bag.predicated
@@ -237,7 +243,7 @@ class Builder:
             return
         if self.pair is not None and bag.values and not bag.changes:
             subject, other = self.pair
-            self.claims.append(replace(subject, values=other.values, than=None, compared="", changes=[]))
+            self.claims.append(replace(subject, values=other.values, than=None, compared="", changes=[], density=[]))
             given = other.values[0].quantity if other.values else ""
             self.claims[-1].values = list(other.values)
             other.values = [replace(v, quantity=v.quantity or given) for v in bag.values]
@@ -245,9 +251,6 @@ class Builder:
             return
         if bag.than is not None and last.than is not None:
             self._start(self._inherit(bag, last))  # "larger than this and smaller than that"
-            return
-        if bag.select == "other" and not bag.predicated and self.next_link in ("neg", "with") and self.next_finds:
-            self.bagger.except_ = True  # "the remaining lobes without nodules"
             return
         if bag.of_all and not bag.values:
             for claim in self.claims:

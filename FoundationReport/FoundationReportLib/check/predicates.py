@@ -40,7 +40,7 @@ def of_all(world: World, claim: Claim, things: list[Thing]) -> Outcome:
             outcomes.append(check_value(world, top, value, claim))
         else:
             outcomes.append(min(each, key=lambda o: o.rank))
-    bare = replace(claim, values=[])
+    bare = replace(claim, values=[], persists=claim.persists and claim.count is None)
     outcomes += [predicates(world, bare, t) for t in things]
     return worst(outcomes)
 
@@ -115,6 +115,7 @@ def host_of(world: World, thing: Thing) -> Thing | None:
         if o.get("mean")
         and any(world.lex.place_in(n, k) for n in thing.nodes for k in o.nodes)
         and o.side in ("", thing.side)
+        and o is not thing
     ]
     return fitting[0] if fitting else None
 
