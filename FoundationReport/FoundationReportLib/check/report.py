@@ -30,12 +30,13 @@ class TextCheck(NamedTuple):
 
 @dataclass
 class Checked:
-    """A sentence that was checked: its outcome, claims, and the things it spoke of."""
+    """A sentence that was checked: its outcome, claims, the things it spoke of, and of which it said nothing wrong."""
 
     text: str
     outcome: Outcome
     claims: list[Claim] = field(default_factory=list)
     things: list[Thing] = field(default_factory=list)
+    told: list[Thing] = field(default_factory=list)
     parts: list[Outcome] = field(default_factory=list)
 
 
@@ -115,6 +116,7 @@ def check_sentence(world: World, sentence: Sentence, context: list[Thing]) -> Ch
         *check_quotes(world, reading),
     ]
     things: list[Thing] = []
+    told: list[Thing] = []
     substantial = bool(outcomes)
     if reading.no_prior:
         missing = no_prior(world)
@@ -142,6 +144,8 @@ def check_sentence(world: World, sentence: Sentence, context: list[Thing]) -> Ch
             continue
         outcomes.append(judged.outcome)
         things += [t for t in judged.things if t not in things]
+        if judged.outcome.verdict is not Verdict.CONTRADICTED:
+            told += judged.things
     if reading.hedged:
         outcomes.append(unverifiable("It is said with reserve, or as an opinion; no fact settles it."))
     if reading.recommends:
@@ -153,7 +157,7 @@ def check_sentence(world: World, sentence: Sentence, context: list[Thing]) -> Ch
         outcomes.append(unverifiable(f"No fact speaks of {words}."))
     if not outcomes:
         outcomes.append(unverifiable("No fact speaks of this."))
-    return Checked(sentence.text, worst(outcomes), reading.claims, things, outcomes)
+    return Checked(sentence.text, worst(outcomes), reading.claims, things, told, outcomes)
 
 
 def _repeats(mentions: list[Mention]) -> bool:
@@ -291,6 +295,7 @@ def _omitted(world: World, checked: Iterable[Checked], told: Iterable[str]) -> t
     spoken: set[str] = set()
     ids = set(told)
     for item in checked:
+        spoken |= {t.subject.id for t in item.told}
         if item.outcome.verdict is not Verdict.CONTRADICTED:
             spoken |= {t.subject.id for t in item.things}
             ids |= set(item.outcome.facts)

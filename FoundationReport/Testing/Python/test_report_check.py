@@ -241,6 +241,7 @@ def test_omitted_facts_are_named_once_nobody_tells_them() -> None:
     assert check_text(facts, "Right lung with a 20 mm nodule.").omitted == ()
     assert [facts.fact(i).subject for i in check_text(facts, "No ascites.").omitted] == ["n"]
     assert check_text(facts, "A 90 mm nodule in the right upper lobe.").omitted != ()
+    assert check_text(facts, "A 20 mm nodule in the right upper lobe and a stable nodule on the left.").omitted == ()
 
 
 def _report(facts: Facts, *texts: str, placeholder: bool = False) -> Report:
