@@ -171,7 +171,7 @@ class FoundationSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onModelChosen(self, name: str, checkpoint: Path | None) -> None:
         """The user has chosen a model that can be used at once."""
         try:
-            self.live.setModel(name, checkpoint)
+            self.live.setModel(name, checkpoint, self.live.parameters.device)
         except FoundationSegError as error:
             self.panel.showMessage(str(error), isError=True)
         self.showModel()

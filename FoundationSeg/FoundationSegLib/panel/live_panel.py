@@ -18,6 +18,7 @@ from ..prompts import Box, Lasso, Point, Prompt, Scribble
 from ..scene.live import Event, LiveSegmentation, State
 from ..scene.prompt_nodes import describe
 from . import segment_editor, shortcuts
+from .device_choice import DeviceChoice
 from .status_texts import progressPercent, qualityText, statusText
 
 _BEAT_MS = 20
@@ -50,6 +51,7 @@ class LivePanel:
         ui.segmentsTable.setSelectionMode(qt.QAbstractItemView.SingleSelection)
         ui.segmentsTable.opacityColumnVisible = False
         ui.segmentsTable.statusColumnVisible = False
+        self._devices = DeviceChoice(ui.deviceSelector, live)
         self._connect()
         self.showChoices()
         self.showStatus()
@@ -195,6 +197,7 @@ class LivePanel:
             ui.autoUpdateBox.checked = live.parameters.autoUpdate
             ui.surfaceBox.checked = live.parameters.showSurface
             ui.uncertaintyBox.checked = live.parameters.showUncertainty
+            self._devices.show()
             self._listPrompts()
         finally:
             self._updating = False

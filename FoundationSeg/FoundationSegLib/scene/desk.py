@@ -128,6 +128,13 @@ class Desk:
         self._device = ""
         self._changedChoice()
 
+    def setDevice(self, device: str) -> None:
+        """From now on predict there: "auto", "cpu", "cuda". The next prediction says if that is not possible."""
+        if device != self.parameters.device:
+            self._interrupt()
+            self.parameters.device, self._device = device, ""
+            self._changedChoice()
+
     # --- prompts: ordinary markups of the scene ---
 
     def promptNode(self, positive: bool) -> Any:

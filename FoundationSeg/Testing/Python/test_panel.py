@@ -78,6 +78,9 @@ class PanelTest(PanelTestCase):
         self.assertFalse(parameters.autoUpdate)
         ui.uncertaintyBox.checked = True
         self.assertTrue(parameters.showUncertainty)
+        self.assertEqual(ui.deviceSelector.currentText, "CPU")
+        ui.deviceSelector.setCurrentIndex(0)
+        self.assertEqual(parameters.device, "auto")
         ui.surfaceBox.checked = True
         self.assertTrue(parameters.showSurface)
         self.assertTrue(made.GetSegmentation().ContainsRepresentation("Closed surface"))
@@ -101,6 +104,8 @@ class PanelTest(PanelTestCase):
         self.assertEqual(list(ui.segmentsTable.selectedSegmentIDs()), [first])
         live.positive = False
         self.assertTrue(self.widget.tools.ui.negativeButton.checked)
+        live.setDevice("auto")
+        self.assertEqual(ui.deviceSelector.currentText, "Automatic")
         live.parameters.autoUpdate = False
         points = live.promptNode(True)
         points.AddControlPointWorld(self.voxelCentre(ON, self.volume))
@@ -143,6 +148,21 @@ class PanelTest(PanelTestCase):
         stored.setValue(worker_settings.THREADS, "many")
         stored.setValue(worker_settings.MEMORY_GB, "-1")
         self.assertEqual(self.workerSettings(), defaults)
+
+    def test_a_gpu_is_offered_where_there_is_one(self) -> None:
+        combo = self.ui.deviceSelector
+        for there, offered in ((False, ["Automatic", "CPU"]), (True, ["Automatic", "CPU", "GPU (NVIDIA)"])):
+            with mock.patch("FoundationSegLib.panel.device_choice.hasGpu", return_value=there):
+                self.widget.panel.showChoices()
+            self.assertEqual([combo.itemText(row) for row in range(combo.count)], offered)
+        combo.setCurrentIndex(2)
+        self.assertEqual(self.live.parameters.device, "cuda")
+        self.widget.onModelChosen("compact", None)  # another model stays where the user wants models to run
+        self.assertEqual(self.live.parameters.device, "cuda")
+        with mock.patch("FoundationSegLib.panel.device_choice.hasGpu", return_value=False):
+            self.widget.panel.showChoices()
+        self.assertEqual(combo.currentText, "GPU (none found here)")
+        self.assertEqual(self.live.parameters.device, "cuda")
 
     def test_undo_redo_and_replay_have_buttons(self) -> None:
         self.click(ON)
