@@ -131,8 +131,8 @@ def test_training_lowers_the_loss_resumes_and_exports(tmp_path: Path) -> None:
 def test_training_begins_with_given_weights_also_in_bfloat16(tmp_path: Path) -> None:
     weights = resource_folder("Weights") / "compact.safetensors"
     config = train.TrainConfig(
-        minutes=0.03,
-        stages=((1.0, 16, 1, 2),),
+        minutes=0.06,
+        stages=((1.0, 32, 1, 2),),  # in bfloat16 gradients at 16 points are often not finite, and the step is skipped
         targets=1,
         workers=0,
         learning_rate=1e-5,

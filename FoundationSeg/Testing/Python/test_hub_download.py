@@ -161,7 +161,7 @@ def test_a_size_on_the_card_that_is_known_to_the_byte_rules(case: Case) -> None:
     assert case.hub.sent == 0
 
 
-def test_another_commit_than_the_card_s_is_refused(case: Case) -> None:
+def test_a_card_may_name_the_commit_itself(case: Case) -> None:
     weights = {**CARD["weights"], "revision": COMMIT}
     write_cards(case.cards, {**CARD, "weights": weights})
     assert ensure_weights(case.card, ask=case.ask()).revision == COMMIT
