@@ -50,7 +50,14 @@ def add_draft(command: Command) -> None:
     )
     draft.add_argument("--prior-series", metavar="N", help="of several DICOM series of the earlier study, the one")
     draft.add_argument(
-        "--targets", action="append", metavar="NAME", help="RECIST target lesions; auto: the largest ones at baseline"
+        "--targets",
+        action="append",
+        metavar="NAME",
+        help="a RECIST target lesion; auto: the largest ones at baseline; none (default: those of the earlier study, "
+        "else auto where the template lists targets)",
+    )
+    draft.add_argument(
+        "--contrast", choices=("with", "without"), help="what you know of the contrast where the header does not say"
     )
     draft.add_argument(
         "--searched",
@@ -207,6 +214,7 @@ def _draft(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> Repor
         answers=parsed.answer,
         searched=parsed.searched,
         targets=parsed.targets,
+        contrast=parsed.contrast or "",
         reading=_reading(parsed),
     )
     return commands_draft.draft(job, Terminal(parsed.accept_licence))

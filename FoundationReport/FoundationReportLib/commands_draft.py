@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from .engines import Engine
     from .measure import Search
+    from .templates import Template
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,9 @@ class DraftJob:
         priors: earlier studies, the oldest first: volume and segmentation, or a case or facts file in `volume`.
         answers: for the rules, as "name=value".
         searched: "organ:finding" that something or somebody went through in full.
-        targets: RECIST target lesions by name or id; "auto" chooses them.
+        targets: RECIST target lesions by name or id; "auto" chooses them, "none" marks none. None: those of the last
+            earlier study, else automatically if the template lists targets.
+        contrast: "with" or "without" as a person states it; empty: as the header says.
     """
 
     study: Study
@@ -80,13 +83,14 @@ class DraftJob:
     answers: Sequence[str] = ()
     searched: Sequence[str] = ()
     targets: Sequence[str] | None = None
+    contrast: str = ""
     reading: Reading = Reading()
 
 
 def draft(job: DraftJob, listener: Listener) -> Result:
     """Measures, drafts, asks a model if one is named, checks, and writes a new case. Raises this package's errors."""
     from .draft import draft as make_draft
-    from .measure import Search, read_header
+    from .measure import Search, read_header, with_contrast
     from .rules import parse_answers
     from .templates import load_template
 
@@ -103,13 +107,15 @@ def draft(job: DraftJob, listener: Listener) -> Result:
     listener.say("Measuring ...")
     with _timed(seconds, "measure"):
         header = read_header(job.study.volume, job.study.series)
+        if job.contrast:
+            header = with_contrast(header, job.contrast)
         facts = _measured(
             volume,
             segmentation,
             header=header,
             prior=earlier or None,
             searched=searched,
-            targets=job.targets,
+            targets=_targets(job, template, earlier),
             other_image=job.reading.other_image,
         )
     with _timed(seconds, "draft"):
@@ -218,6 +224,16 @@ def _measured(volume: Volume, segmentation: SegmentationFile, **options: Any) ->
     from .measure import measure
 
     return measure(volume, segmentation, **options)
+
+
+def _targets(job: DraftJob, template: Template, earlier: Sequence[Facts]) -> Sequence[str] | None:
+    """What `measure` is told of target lesions."""
+    from .templates import has_targets
+
+    if job.targets is not None:
+        return () if list(job.targets) == ["none"] else job.targets
+    followed = bool(earlier) and any(fact.quantity == "target" for fact in earlier[-1].facts)
+    return None if followed or not has_targets(template) else ("auto",)
 
 
 def _earlier(study: Study, reading: Reading, searched: Sequence[Search], listener: Listener) -> Facts:

@@ -153,6 +153,11 @@ def save_template(template: Template, path: str | os.PathLike[str]) -> None:
         raise TemplateError(str(error)) from error
 
 
+def has_targets(template: Template) -> bool:
+    """Whether it reports RECIST's target lesions, which then have to be chosen."""
+    return any(item["item"] == "targets" for section in template.sections for item in section.items)
+
+
 def must_mention(template: Template, facts: Facts) -> tuple[str, ...]:
     """Ids of the facts that a report by this template has to mention.
 

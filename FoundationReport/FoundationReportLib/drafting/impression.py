@@ -18,9 +18,14 @@ _LISTED = 6  # findings of an organ that the impression names one by one
 def write_targets(pen: Pen) -> None:
     """RECIST's target lesions and the sum of their diameters."""
     words = pen.language
-    marked = {fact.subject for fact in pen.facts.facts if fact.quantity == "target" and fact.value is True}
+    marks = [fact for fact in pen.facts.facts if fact.quantity == "target" and fact.value is True]
+    marked = {fact.subject for fact in marks}
     targets = [s for s in pen.subjects([Kind.LESION, Kind.NODE]) if s.id in marked]
     write_findings(pen, targets, ())
+    chosen = [fact for fact in marks if fact.source is not None and fact.source.by == "algorithm"]
+    if chosen:
+        # A person may choose others; RECIST asks for lesions that can be measured again well, which no size tells.
+        pen.say(words.sentence("targets_automatic"), chosen, exact=True)
     if not targets:
         pen.ask(words.section("targets"))
     for subject in pen.facts.subjects:

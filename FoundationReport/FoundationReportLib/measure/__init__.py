@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from .counts import Search
-from .header import ImageHeader, PetHeader, read_header
+from .header import ImageHeader, PetHeader, read_header, with_contrast
 from .study import measure
 
-__all__ = ["ImageHeader", "PetHeader", "Search", "measure", "read_header"]
+__all__ = ["ImageHeader", "PetHeader", "Search", "measure", "read_header", "with_contrast"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -96,6 +96,7 @@ class ImageHeader:
         date: of the study, YYYYMMDD.
         study_uid, series_uid, frame_uid: DICOM's.
         by: "header", or "human" for what a person stated.
+        stated: names of the attributes above that a person stated beside what the header says.
     """
 
     modality: str = ""
@@ -114,6 +115,7 @@ class ImageHeader:
     frame_uid: str = ""
     pet: PetHeader | None = None
     by: str = "header"
+    stated: frozenset[str] = frozenset()
 
 
 def read_header(path: str | os.PathLike[str], series: str | None = None) -> ImageHeader | None:
@@ -141,6 +143,24 @@ def read_header(path: str | os.PathLike[str], series: str | None = None) -> Imag
     if not looks_like_dicom(head):
         return None
     return header_of([found] if (found := _attributes(source)) is not None else [])
+
+
+def with_contrast(header: ImageHeader | None, contrast: str) -> ImageHeader:
+    """The header with what a person states about contrast ("with" or "without"); None: the image has no header.
+
+    Raises:
+        MeasurementError: if the header itself says otherwise; the two cannot both be in a report.
+    """
+    if header is None:
+        return ImageHeader(contrast=contrast, by="human")
+    if header.contrast == contrast:
+        return header
+    if header.contrast:
+        raise MeasurementError(
+            f"The image's header says that it was acquired {header.contrast} contrast, so it cannot be stated to be "
+            f"{contrast}; leave the statement out, or correct the header (0018,0010) at its source."
+        )
+    return replace(header, contrast=contrast, stated=header.stated | {"contrast"})
 
 
 def header_of_files(paths: Iterable[str | os.PathLike[str]]) -> ImageHeader | None:

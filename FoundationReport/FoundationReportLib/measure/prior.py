@@ -37,6 +37,22 @@ class _Study:
     matches: Matches
 
 
+@dataclass(frozen=True)
+class _Targets:
+    """RECIST's target lesions.
+
+    Attributes:
+        ids: in this study.
+        lost: names of those of an earlier study that were not matched in this one.
+        method, by: who chose them, and how.
+    """
+
+    ids: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    method: str = "RECIST 1.1: as stated"
+    by: str = "human"
+
+
 def add_changes(
     builder: Builder,
     earlier: Sequence[Facts],
@@ -64,8 +80,15 @@ def add_changes(
             _add_subject(builder, subject, last, days)
         _add_gone(builder, last, searched)
     chosen = _targets(builder, studies, targets)
-    if chosen:
-        _add_sums(builder, chosen, studies)
+    for name in chosen.ids:
+        builder.add(name, "target", True, chosen.method, by=chosen.by)
+    for name in chosen.lost:
+        builder.warn(
+            f'Target lesion "{name}" of the earlier study has no match in this one, so the sum of diameters was left '
+            "out; draw it, or state that its organ was searched for it and it is gone."
+        )
+    if chosen.ids and not chosen.lost:
+        _add_sums(builder, chosen.ids, studies)
 
 
 def _add_subject(builder: Builder, subject: Subject, last: _Study, days: int | None) -> None:
@@ -178,15 +201,16 @@ def _add_gone(builder: Builder, last: _Study, searched: Sequence[Search]) -> Non
         builder.add(name, "trend", "resolved", "searched for and not found", prior=stamp)
 
 
-def _targets(builder: Builder, studies: Sequence[_Study], wanted: Sequence[str] | None) -> list[str]:
-    """Ids, in this study, of the target lesions."""
+def _targets(builder: Builder, studies: Sequence[_Study], wanted: Sequence[str] | None) -> _Targets:
     findings = [s for s in builder.subjects.values() if is_finding(s)]
     if wanted is None:
         if not studies:
-            return []
-        last = studies[-1]
-        old = {f.subject for f in last.facts.facts if f.quantity == "target" and f.value is True}
-        return [s.id for s in findings if last.matches.pairs.get(s.id) in old]
+            return _Targets()
+        facts = studies[-1].facts
+        marked = [f for f in facts.facts if f.quantity == "target" and f.value is True]
+        by = "algorithm" if any(f.source is not None and f.source.by == "algorithm" for f in marked) else "human"
+        old = [f.subject for f in marked]
+        return _followed(findings, studies[-1], old, "RECIST 1.1: those of the earlier study", by)
     if tuple(wanted) == (AUTO,):
         return _largest(builder, studies, findings)
     chosen = []
@@ -195,10 +219,10 @@ def _targets(builder: Builder, studies: Sequence[_Study], wanted: Sequence[str] 
         if not found:
             raise MeasurementError(f'There is no lesion "{name}" to be a target; name one of the drawn segments.')
         chosen += found
-    return list(dict.fromkeys(chosen))
+    return _Targets(tuple(dict.fromkeys(chosen)))
 
 
-def _largest(builder: Builder, studies: Sequence[_Study], findings: Sequence[Subject]) -> list[str]:
+def _largest(builder: Builder, studies: Sequence[_Study], findings: Sequence[Subject]) -> _Targets:
     """RECIST's choice at baseline, which is the oldest study; followed to this one."""
     baseline = studies[0].facts if studies else builder.build("", {})
     candidates = []
@@ -210,9 +234,23 @@ def _largest(builder: Builder, studies: Sequence[_Study], findings: Sequence[Sub
             candidates.append(Candidate(subject.id, subject.kind, organ, float(long.value), float(short.value)))
     thickness = _number(baseline, IMAGE_ID, "slice_thickness")
     chosen = select_targets(candidates, float(thickness.value) if thickness is not None else None)
+    if candidates and not chosen:
+        builder.warn(
+            "No lesion was large enough at baseline for a RECIST 1.1 target (10 mm or twice the slice thickness, lymph "
+            "nodes 15 mm short axis), so none was chosen."
+        )
+    method = "RECIST 1.1: the largest measurable lesions at baseline"
     if not studies:
-        return list(chosen)
-    return [s.id for s in findings if studies[0].matches.pairs.get(s.id) in chosen]
+        return _Targets(chosen, (), method, "algorithm")
+    return _followed(findings, studies[0], chosen, method, "algorithm")
+
+
+def _followed(findings: Sequence[Subject], study: _Study, old: Sequence[str], method: str, by: str) -> _Targets:
+    """Targets of an earlier study in this one."""
+    ids = tuple(s.id for s in findings if study.matches.pairs.get(s.id) in old)
+    found = {study.matches.pairs[name] for name in ids}
+    lost = tuple(study.facts.subject(name).name for name in old if name not in found)
+    return _Targets(ids, lost, method, by)
 
 
 def _add_sums(builder: Builder, targets: Sequence[str], studies: Sequence[_Study]) -> None:
@@ -220,7 +258,6 @@ def _add_sums(builder: Builder, targets: Sequence[str], studies: Sequence[_Study
     because = []
     total = 0.0
     for name in targets:
-        builder.add(name, "target", True, "RECIST 1.1: the largest measurable lesions, or as stated")
         axis = "short_axis" if builder.subjects[name].kind == Kind.NODE else "long_axis"
         fact = builder.find(name, axis)
         if fact is not None:

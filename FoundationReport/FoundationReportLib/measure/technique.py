@@ -59,4 +59,5 @@ def _add_header(builder: Builder, header: ImageHeader) -> None:
     }
     for quantity, value in stated.items():
         if value:
-            builder.add(IMAGE_ID, quantity, value, "header" if header.by == "header" else "stated", by=header.by)
+            by = "human" if quantity in header.stated else header.by
+            builder.add(IMAGE_ID, quantity, value, "header" if by == "header" else "stated", by=by)

@@ -204,6 +204,35 @@ def test_a_prior_study_is_compared(run: Runner, files: tuple[Path, Path], tmp_pa
     run.fails(*arguments, "--prior", prior[0], says="both --prior and --prior-segmentation", status=2)
 
 
+def test_contrast_is_what_a_person_states(run: Runner, files: tuple[Path, Path], tmp_path: Path) -> None:
+    ran = run(*draft_arguments(files, tmp_path / "case"), "--contrast", "with", "--json")
+    assert ran.status == 0
+    (fact,) = load_facts(tmp_path / "case" / "facts.json").of("image", "contrast")
+    assert (fact.value, fact.source.by) == ("with", "human")
+    said = [s for s in ran.data["statements"] if "contrast" in s["text"]]
+    assert [(s["judgement"]["verdict"], s.get("placeholder", False)) for s in said] == [("supported", False)]
+    run.fails(*draft_arguments(files, tmp_path / "x"), "--contrast", "maybe", says="with", status=2)
+
+
+def test_an_oncology_draft_chooses_targets_and_says_so(run: Runner, files: tuple[Path, Path], tmp_path: Path) -> None:
+    def targets(name: str, *more: object) -> tuple[list[str], list[str], list[str]]:
+        arguments = (*draft_arguments(files, tmp_path / name), *more, "--json")
+        statements = run(*arguments).data["statements"]
+        facts = [f.source.by for f in load_facts(tmp_path / name / "facts.json").facts if f.quantity == "target"]
+        chosen = [s["judgement"]["verdict"] for s in statements if "chosen automatically" in s["text"]]
+        return facts, chosen, [s["text"] for s in statements if s["text"].startswith("The sum of the target")]
+
+    oncology = ("--template", "oncology")
+    assert targets("auto", *oncology)[:2] == (["algorithm"], ["supported"])
+    assert len(targets("auto2", *oncology)[2]) == 1
+    assert targets("named", *oncology, "--targets", "Pulmonary nodule")[:2] == (["human"], [])
+    assert targets("none", *oncology, "--targets", "none") == ([], [], [])
+    assert targets("chest", "--template", "ct-chest") == ([], [], [])
+    assert targets("german", *oncology, "--language", "de")[0] == ["algorithm"]
+    followed = targets("followed", *oncology, "--prior", tmp_path / "named")
+    assert followed[:2] == (["human"], [])
+
+
 def test_no_path_and_no_header_text_enters_a_case(run: Runner, files: tuple[Path, Path], tmp_path: Path) -> None:
     run(*draft_arguments(files, tmp_path / "case"))
     for path in (tmp_path / "case").iterdir():

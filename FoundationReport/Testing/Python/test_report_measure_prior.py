@@ -266,6 +266,31 @@ def test_a_resolved_target_counts_nothing() -> None:
     assert _sum(new, "baseline_sum") == pytest.approx(70, abs=1.5)
 
 
+@pytest.mark.parametrize("targets", [None, ["auto"]])
+def test_a_target_that_nobody_followed_leaves_the_sum_out(targets: list[str] | None) -> None:
+    baseline = _study({"a": 30, "b": 40}, targets=["auto"])
+    new = _study({"a": 30}, prior=baseline, targets=targets)
+    assert {f.subject for f in new.facts if f.quantity == "target"} == {"liver-metastasis-a"}
+    assert not new.of("targets")
+    assert any('Target lesion "liver metastasis b"' in sentence for sentence in new.warnings)
+
+
+def test_a_target_fact_tells_who_chose_it() -> None:
+    def by(facts: Facts) -> set[str]:
+        return {f.source.by for f in facts.facts if f.quantity == "target"}
+
+    automatic = _study({"a": 30, "b": 40}, targets=["auto"])
+    assert by(automatic) == by(_study({"a": 30, "b": 40}, prior=automatic)) == {"algorithm"}
+    chosen = _study({"a": 30, "b": 40}, targets=["liver metastasis a"])
+    assert by(chosen) == by(_study({"a": 30, "b": 40}, prior=chosen)) == {"human"}
+
+
+def test_too_small_for_a_target_is_said() -> None:
+    facts = _study({"a": 7}, targets=["auto"])
+    assert not [f for f in facts.facts if f.quantity == "target"]
+    assert any("large enough at baseline" in sentence for sentence in facts.warnings)
+
+
 def test_a_target_without_a_match_leaves_that_sum_out() -> None:
     baseline = _study({"a": 30})
     new = _study({"a": 30, "b": 20}, prior=baseline, targets=["liver metastasis a", "liver metastasis b"])

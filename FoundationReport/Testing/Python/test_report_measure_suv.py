@@ -13,7 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 from FoundationReportLib.errors import MeasurementError
-from FoundationReportLib.measure import ImageHeader, PetHeader, measure, read_header
+from FoundationReportLib.measure import ImageHeader, PetHeader, measure, read_header, with_contrast
 from FoundationReportLib.measure.region import region_of
 from FoundationReportLib.measure.suv import SuvScale, suv_scale, uptake
 from FoundationSegLib import Volume
@@ -184,6 +184,30 @@ def test_peak_of_a_point_source_is_its_share_of_a_millilitre() -> None:
     assert uptake(region, SuvScale(1.0, "test")).peak == pytest.approx(100_000 * 0.01, rel=0.03)
 
 
+def test_a_peak_above_the_maximum_says_why() -> None:
+    """A small segment beside a hotter focus: SUVmax is of its voxels, the sphere of 1 cm3 reaches further."""
+    size = (20, 20, 20)
+    volume = volume_of(size, grid(size, (4, 4, 4)), "PT", background=0)
+    hot = np.zeros((20, 20, 20), bool)
+    hot[10, 10, 10] = True
+    array = volume.array.astype(np.int32)
+    array[8:13, 8:13, 11:16] = 100_000
+    array[hot] = 20_000
+    volume = Volume(array, volume.ijk_to_ras, "PT")
+    facts = measure(volume, [record("lung nodule", hot)], header=ImageHeader(modality="PT", pet=PET))
+    values = {f.quantity: f for f in facts.of("lung-nodule")}
+    assert values["suv_peak"].value > values["suv_max"].value  # type: ignore[operator]
+    assert values["suv_peak"].source is not None
+    assert "94% of it outside the segment" in values["suv_peak"].source.method  # a voxel of 0.064 mL in 1 mL
+    assert any("SUVpeak" in sentence and "above its SUVmax" in sentence for sentence in facts.warnings)
+    large = np.zeros((20, 20, 20), bool)
+    large[5:16, 5:16, 8:19] = True
+    facts = measure(volume, [record("lung nodule", large)], header=ImageHeader(modality="PT", pet=PET))
+    values = {f.quantity: f for f in facts.of("lung-nodule")}
+    assert "outside the segment" not in values["suv_peak"].source.method  # type: ignore[union-attr]
+    assert not any("SUVpeak" in sentence for sentence in facts.warnings)
+
+
 def test_no_peak_where_no_sphere_fits() -> None:
     mask = np.zeros((3, 6, 6), bool)
     mask[0, 2, 2] = True
@@ -245,8 +269,22 @@ def test_a_person_may_state_what_no_header_says() -> None:
     mask = np.zeros((6, 20, 20), bool)
     mask[2:4, 5:9, 5:9] = True
     volume = volume_of((20, 20, 6), grid((20, 20, 6), (1, 1, 3)))
-    facts = measure(volume, [record("liver lesion", mask)], header=ImageHeader(contrast="with", by="human"))
+    facts = measure(volume, [record("liver lesion", mask)], header=with_contrast(None, "with"))
     fact = next(f for f in facts.of("image", "contrast"))
     assert fact.value == "with"
     assert fact.source is not None
     assert fact.source.by == "human"
+
+
+def test_a_person_completes_a_header_and_does_not_overrule_it() -> None:
+    silent = ImageHeader(modality="CT", slice_thickness_mm=2.0)
+    mask = np.zeros((6, 20, 20), bool)
+    mask[2:4, 5:9, 5:9] = True
+    volume = volume_of((20, 20, 6), grid((20, 20, 6), (1, 1, 3)))
+    facts = measure(volume, [record("liver lesion", mask)], header=with_contrast(silent, "without"))
+    by = {f.quantity: f.source.by for f in facts.of("image") if f.quantity in ("contrast", "slice_thickness")}
+    assert by == {"contrast": "human", "slice_thickness": "header"}
+    told = replace(silent, contrast="with")
+    assert with_contrast(told, "with") is told
+    with pytest.raises(MeasurementError, match="header says that it was acquired with contrast"):
+        with_contrast(told, "without")
