@@ -90,7 +90,13 @@ def add_uptake(builder: Builder, subject: str, region: Region, scale: SuvScale) 
     builder.add(subject, "suv_max", found.max, scale.method, points=[found.max_at])
     builder.add(subject, "suv_mean", found.mean, scale.method)
     if found.peak is not None:
-        builder.add(subject, "suv_peak", found.peak, f"largest mean in a sphere of 1 cm3; {scale.method}")
+        share = f", {100 * found.peak_outside:.0f}% of it outside the segment" if found.peak_outside >= 0.005 else ""
+        builder.add(subject, "suv_peak", found.peak, f"largest mean in a sphere of 1 cm3{share}; {scale.method}")
+        if found.peak > found.max:
+            builder.warn(
+                f'SUVpeak of "{builder.subjects[subject].name}" is above its SUVmax: the sphere of 1 cm3 reaches beyond '
+                "the segment to higher uptake; see whether the segment was drawn too small or borders on another focus."
+            )
     if builder.subjects[subject].kind != Kind.ORGAN:
         mtv = builder.add(subject, "mtv", found.mtv_ml, f"voxels from 41% of SUVmax on; {scale.method}")
         builder.add(subject, "tlg", found.tlg_g, "metabolic volume times its mean SUV", because=[mtv])

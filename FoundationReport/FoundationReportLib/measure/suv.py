@@ -3,7 +3,10 @@
 
 SUVbw = activity concentration (Bq/mL) x body weight (g) / injected dose (Bq), the dose decayed from the injection to
 the time that the image is corrected to (QIBA Profile FDG-PET/CT 1.13, section 3.5.2; DICOM PS3.3 C.8.9.1). SUVpeak is
-the largest mean in a sphere of 1 cm3 centred in the lesion (Wahl et al., J Nucl Med 2009;50 Suppl 1:122S, PERCIST 1.0).
+the largest mean in a sphere of 1 cm3 (Wahl et al., J Nucl Med 2009;50 Suppl 1:122S, PERCIST 1.0) that is centred on a
+voxel of the lesion and takes in what lies around it (IBSI reference manual, global intensity peak, 0F91): the fixed
+volume is what makes peaks comparable. Of a lesion smaller than the sphere it averages the surroundings too, and beside
+higher uptake it can be above SUVmax; the share outside is told with it.
 The metabolic volume is that above 41% of SUVmax (Boellaard et al., EANM guideline 2.0, 2015).
 """
 
@@ -34,7 +37,10 @@ class SuvScale:
 
 @dataclass(frozen=True)
 class Uptake:
-    """SUV statistics of a region; `peak` is None where no sphere fits into the volume."""
+    """SUV statistics of a region; `peak` is None where no sphere fits into the volume.
+
+    `peak_outside`: share of the peak's sphere that lies outside the region, 0 to 1.
+    """
 
     max: float
     mean: float
@@ -42,6 +48,7 @@ class Uptake:
     mtv_ml: float
     tlg_g: float
     max_at: tuple[float, float, float]
+    peak_outside: float = 0.0
 
 
 def suv_scale(pet: PetHeader | None) -> SuvScale | str:
@@ -92,11 +99,15 @@ def uptake(region: Region, scale: SuvScale) -> Uptake:
     glycolysis = mtv * float(hot.mean()) if len(hot) else 0.0
     where = np.argwhere(region.mask)[int(values.argmax())] + region.start
     r, a, s = region.volume.kji_to_ras(where).tolist()
-    return Uptake(highest, float(values.mean()), _peak(region, scale), mtv, glycolysis, (r, a, s))
+    peak, outside = _peak(region, scale)
+    return Uptake(highest, float(values.mean()), peak, mtv, glycolysis, (r, a, s), outside)
 
 
-def _peak(region: Region, scale: SuvScale) -> float | None:
-    """Largest mean in a sphere of 1 cm3 centred on a voxel of the region; voxels count by the share that is inside."""
+def _peak(region: Region, scale: SuvScale) -> tuple[float | None, float]:
+    """Largest mean in a sphere of 1 cm3 centred on a voxel of the region, and the sphere's share outside the region.
+
+    Voxels count by the share that is inside the sphere.
+    """
     offsets, weights = _sphere(region)
     reach = np.abs(offsets).max(axis=0)
     low = [part.start - n for part, n in zip(region.box, reach, strict=True)]
@@ -106,13 +117,17 @@ def _peak(region: Region, scale: SuvScale) -> float | None:
     before = [a - wanted for (a, _), wanted in zip(grid, low, strict=True)]
     after = [wanted - b for (_, b), wanted in zip(grid, high, strict=True)]
     around = np.pad(around, list(zip(before, after, strict=True)), constant_values=np.nan)
-    total = np.zeros(region.mask.shape)
+    own = np.pad(region.mask, [(n, n) for n in reach])
+    total, inside = np.zeros(region.mask.shape), np.zeros(region.mask.shape)
     for offset, weight in zip(offsets, weights, strict=True):
         window = tuple(slice(r + o, r + o + n) for r, o, n in zip(reach, offset, region.mask.shape, strict=True))
         total += weight * around[window]
-    means = total[region.mask]
-    whole = means[np.isfinite(means)]
-    return float(whole.max()) * scale.factor if len(whole) else None
+        inside += weight * own[window]
+    means = np.where(np.isfinite(total) & region.mask, total, -np.inf)
+    best = int(means.argmax())
+    if not np.isfinite(means.flat[best]):
+        return None, 0.0
+    return float(means.flat[best]) * scale.factor, 1.0 - float(inside.flat[best])
 
 
 def _sphere(region: Region) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
