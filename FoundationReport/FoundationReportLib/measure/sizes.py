@@ -94,8 +94,8 @@ def add_uptake(builder: Builder, subject: str, region: Region, scale: SuvScale) 
         builder.add(subject, "suv_peak", found.peak, f"largest mean in a sphere of 1 cm3{share}; {scale.method}")
         if found.peak > found.max:
             builder.warn(
-                f'SUVpeak of "{builder.subjects[subject].name}" is above its SUVmax: the sphere of 1 cm3 reaches beyond '
-                "the segment to higher uptake; see whether the segment was drawn too small or borders on another focus."
+                f'SUVpeak of "{builder.subjects[subject].name}" is above its SUVmax: the sphere of 1 cm3 reaches '
+                "beyond the segment to higher uptake; see whether it was drawn too small."
             )
     if builder.subjects[subject].kind != Kind.ORGAN:
         mtv = builder.add(subject, "mtv", found.mtv_ml, f"voxels from 41% of SUVmax on; {scale.method}")
