@@ -185,7 +185,9 @@ class FoundationSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             card = model_card(choice.name)
         except FoundationSegError:
             self.tools.setPromptKinds(None)
+            self.panel.names.setModel(None)
         else:
+            self.panel.names.setModel(card)
             self.tools.setPromptKinds(card.prompts, card.title)
             self.models.setChosen(choice.name, choice.checkpoint)
 

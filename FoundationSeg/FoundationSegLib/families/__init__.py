@@ -9,6 +9,8 @@ costs nothing:
 - `expected_tensors(card) -> dict[str, tuple[int, ...]]`: names and shapes of the network, on PyTorch's meta device.
 - `rename(state) -> state`, optional: the names of other writers (transformers, DataParallel, ...) to the network's. It
   is given all tensors by name and gives all of them back; names that it does not know stay as they are.
+- `names() -> tuple[str, ...]` and `name_of(text) -> str`, optional, for models that know structures by name,
+  and without PyTorch: all names, and the name that a person's words stand for (PromptError where there is none).
 """
 
 from __future__ import annotations
@@ -60,6 +62,16 @@ def rename_hook(card: ModelCard) -> Callable[[dict[str, Any]], dict[str, Any]] |
     return getattr(_family(card), "rename", None)
 
 
+def known_names(card: ModelCard) -> tuple[str, ...]:
+    """Names of the structures that the card's model can be asked for; empty where it takes none. Needs no PyTorch."""
+    return tuple(_names_module(card).names()) if "text" in card.prompts else ()
+
+
+def name_of(card: ModelCard, text: str) -> str:
+    """The model's own name for what a person wrote. Raises PromptError with the nearest names."""
+    return str(_names_module(card).name_of(text))
+
+
 def require_packages(who: str) -> None:
     """Raises ModelError with the line to install it if something that every family needs is not there.
 
@@ -87,6 +99,17 @@ def missing_package(who: str, package: str) -> ModelError:
 
 def _family(card: ModelCard) -> ModuleType:
     require_packages(f"The model {card.name}")
+    return _family_module(card)
+
+
+def _names_module(card: ModelCard) -> ModuleType:
+    module = _family_module(card)
+    if not hasattr(module, "names"):
+        raise ModelError(f"This version knows no names of structures for the model {card.name}; use its other prompts.")
+    return module
+
+
+def _family_module(card: ModelCard) -> ModuleType:
     name = card.family.replace("-", "_")
     here = re.fullmatch(r"[a-z][a-z0-9_]*", name) and find_spec(f"{__name__}.{name}")
     if not here:

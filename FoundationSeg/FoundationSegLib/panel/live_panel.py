@@ -14,11 +14,12 @@ from slicer.i18n import tr as _
 
 from ..catalogue import ModelCard, model_card
 from ..errors import FoundationSegError
-from ..prompts import Box, Lasso, Point, Prompt, Scribble
+from ..prompts import Box, Lasso, Point, Prompt, Scribble, TextPrompt
 from ..scene.live import Event, LiveSegmentation, State
 from ..scene.prompt_nodes import describe
 from . import segment_editor, shortcuts
 from .device_choice import DeviceChoice
+from .name_prompt import NamePrompt
 from .status_texts import progressPercent, qualityText, statusText
 
 _BEAT_MS = 20
@@ -52,6 +53,7 @@ class LivePanel:
         ui.segmentsTable.opacityColumnVisible = False
         ui.segmentsTable.statusColumnVisible = False
         self._devices = DeviceChoice(ui.deviceSelector, live)
+        self.names = NamePrompt(ui, live, self._pressed)
         self._connect()
         self.showChoices()
         self.showStatus()
@@ -126,7 +128,7 @@ class LivePanel:
     def _onPromptActivated(self, item: Any) -> None:
         key = tuple(item.data(_KEY))
         for other, prompt, _done in self.live.prompts():
-            if other == key:
+            if other == key and not isinstance(prompt, TextPrompt):
                 slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *_middle(prompt))
 
     def _onAutoUpdate(self, checked: bool) -> None:
@@ -198,6 +200,7 @@ class LivePanel:
             ui.surfaceBox.checked = live.parameters.showSurface
             ui.uncertaintyBox.checked = live.parameters.showUncertainty
             self._devices.show()
+            self.names.show()
             self._listPrompts()
         finally:
             self._updating = False

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from slicer.i18n import tr as _
 from .. import mrml
 from ..catalogue import model_card
 from ..errors import PromptError, VolumeError
-from ..prompts import Prompt
+from ..prompts import Prompt, TextPrompt
 from . import prompt_nodes
 from .history import EditingHistory, FindEditor
 from .parameters import FoundationSegParameters
@@ -161,6 +162,31 @@ class Desk:
         node = prompt_nodes.newPromptNode(className, self.segmentationNode, self.segmentId, positive)
         self.hold(node)
         return node
+
+    @property
+    def name(self) -> str:
+        """What the structure of the current segment is called, for models that know names; "" where nothing is said."""
+        node = prompt_nodes.nameNode(self.segmentationNode, self.segmentId) if self.segmentId else None
+        return "" if node is None else (node.GetText() or "").strip()
+
+    def setName(self, name: str) -> None:
+        """Say what the structure of the current segment is called, as a prompt; an earlier name is replaced.
+
+        A segment whose name is only a number is called so, too. Raises as :meth:`promptNode`, and PromptError without
+        a name.
+        """
+        name = TextPrompt(name).text.strip()
+        self._requireSegment()
+        self.warm()
+        node = prompt_nodes.nameNode(self.segmentationNode, self.segmentId)
+        if node is None:
+            prompt_nodes.addMarkup(TextPrompt(name), self.segmentationNode, self.segmentId)
+        elif node.GetText() != name:
+            node.SetText(name)
+        segment = self.segmentationNode.GetSegmentation().GetSegment(self.segmentId)
+        if re.fullmatch(re.escape(_("Segment {number}")).replace(re.escape("{number}"), r"\d+"), segment.GetName()):
+            segment.SetName(name[0].upper() + name[1:])
+            mrml.applyTerm(self.segmentationNode, self.segmentId)
 
     def hold(self, markupsNode: Any) -> None:
         """The person is still at work on this node: it counts as it was before (not at all, if it is new)."""

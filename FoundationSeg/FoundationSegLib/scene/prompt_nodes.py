@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The markups nodes that are the prompts of a segment: found, made, read and removed.
+"""The nodes that are the prompts of a segment: found, made, read and removed.
 
 A prompt node says with a node reference and an attribute, both saved with the scene, which segment it is for. The
-points of a segment share a node per sign; every box and every curve is a node of its own.
+points of a segment share a node per sign; every box and every curve is a node of its own. All of these are markups; the
+name of a structure is a text node.
 """
 
 from __future__ import annotations
@@ -16,24 +17,36 @@ import vtk
 from slicer.i18n import tr as _
 
 from ..errors import PromptError
-from ..mrml import promptsFromMarkups, promptSign
-from ..prompts import Box, Lasso, Point, Prompt, Scribble
+from ..mrml import promptsFromMarkups, promptSign, setPromptSign
+from ..prompts import Box, Lasso, Point, Prompt, Scribble, TextPrompt
 from .prompt_style import promptName, stylePrompt
 from .rounds import Book, Key, entries_of, needs_markup, with_markup
 
-SEGMENT_ATTRIBUTE = "FoundationSeg.SegmentID"  # of a markups node: the segment that it is a prompt for
+SEGMENT_ATTRIBUTE = "FoundationSeg.SegmentID"  # of a prompt node: the segment that it is a prompt for
 SEGMENTATION_ROLE = "FoundationSeg.segmentation"  # node reference: the segmentation that has this segment
 
 POINTS = "vtkMRMLMarkupsFiducialNode"
 BOX = "vtkMRMLMarkupsROINode"
 CURVE = "vtkMRMLMarkupsCurveNode"
 OUTLINE = "vtkMRMLMarkupsClosedCurveNode"
-_KINDS = {POINTS: "point", BOX: "box", CURVE: "scribble", OUTLINE: "lasso"}
+TEXT = "vtkMRMLTextNode"
+_KINDS = {POINTS: "point", BOX: "box", CURVE: "scribble", OUTLINE: "lasso", TEXT: "text"}
 
 
 def isPromptNode(node: Any) -> bool:
     """Whether the node is marked as a prompt of a segment."""
-    return bool(node.IsA("vtkMRMLMarkupsNode") and node.GetAttribute(SEGMENT_ATTRIBUTE))
+    return canBePrompt(node) and bool(node.GetAttribute(SEGMENT_ATTRIBUTE))
+
+
+def canBePrompt(node: Any) -> bool:
+    """Whether the node is of a class that prompts are of."""
+    return bool(node.IsA("vtkMRMLMarkupsNode") or node.IsA(TEXT))
+
+
+def allPromptNodes() -> list[Any]:
+    """The prompt nodes of all segmentations: names first, then markups in the scene's order."""
+    nodes = (*slicer.util.getNodesByClass(TEXT), *slicer.util.getNodesByClass("vtkMRMLMarkupsNode"))
+    return [node for node in nodes if isPromptNode(node)]
 
 
 def promptNodes(segmentationNode: Any, segmentId: str | None = None) -> list[Any]:
@@ -42,9 +55,8 @@ def promptNodes(segmentationNode: Any, segmentId: str | None = None) -> list[Any
         return []
     return [
         node
-        for node in slicer.util.getNodesByClass("vtkMRMLMarkupsNode")
-        if isPromptNode(node)
-        and node.GetNodeReference(SEGMENTATION_ROLE) is segmentationNode
+        for node in allPromptNodes()
+        if node.GetNodeReference(SEGMENTATION_ROLE) is segmentationNode
         and segmentId in (None, node.GetAttribute(SEGMENT_ATTRIBUTE))
     ]
 
@@ -62,8 +74,13 @@ def pointsNode(segmentationNode: Any, segmentId: str, positive: bool) -> Any:
     return newPromptNode(POINTS, segmentationNode, segmentId, positive)
 
 
+def nameNode(segmentationNode: Any, segmentId: str) -> Any:
+    """The text node that says what the segment's structure is called; None where there is none."""
+    return next((node for node in promptNodes(segmentationNode, segmentId) if node.IsA(TEXT)), None)
+
+
 def newPromptNode(className: str, segmentationNode: Any, segmentId: str, positive: bool) -> Any:
-    """An empty markups node that is a prompt of the segment, from the moment at which it enters the scene."""
+    """An empty node that is a prompt of the segment, from the moment at which it enters the scene."""
     scene = segmentationNode.GetScene()
     node = scene.CreateNodeByClass(className)
     node.UnRegister(None)
@@ -72,7 +89,10 @@ def newPromptNode(className: str, segmentationNode: Any, segmentId: str, positiv
     node.SetName(scene.GenerateUniqueName(name))
     claimNode(node, segmentationNode, segmentId)
     scene.AddNode(node)
-    stylePrompt(node, positive)
+    if className == TEXT:
+        setPromptSign(node, positive)
+    else:
+        stylePrompt(node, positive)
     return node
 
 
@@ -95,6 +115,9 @@ def readPrompts(nodes: Collection[Any]) -> tuple[dict[Key, Prompt], list[str]]:
             read = promptsFromMarkups(node)
             for index, prompt in zip(placed, read, strict=True):
                 prompts[node.GetID(), node.GetNthControlPointID(index)] = prompt
+        elif node.IsA(TEXT):
+            if (node.GetText() or "").strip():
+                prompts[node.GetID(), ""] = TextPrompt(node.GetText().strip(), promptSign(node) is not False)
         elif node.GetNumberOfDefinedControlPoints() > 0:
             try:
                 (prompt,) = promptsFromMarkups(node)
@@ -106,8 +129,12 @@ def readPrompts(nodes: Collection[Any]) -> tuple[dict[Key, Prompt], list[str]]:
 
 
 def addMarkup(prompt: Prompt, segmentationNode: Any, segmentId: str) -> Key:
-    """A markup that stands for the prompt. Raises PromptError for one that no markup can stand for."""
+    """A node that stands for the prompt. Raises PromptError for one that no node can stand for."""
     match prompt:
+        case TextPrompt():
+            node = newPromptNode(TEXT, segmentationNode, segmentId, prompt.positive)
+            node.SetText(prompt.text)
+            return node.GetID(), ""
         case Point():
             node = pointsNode(segmentationNode, segmentId, prompt.positive)
             index = node.AddControlPointWorld(vtk.vtkVector3d(*prompt.ras))
@@ -137,8 +164,8 @@ def addMarkup(prompt: Prompt, segmentationNode: Any, segmentId: str) -> Key:
 
 def removeOrphans(scene: Any, nodeId: str) -> None:
     """Remove the prompts of a segmentation that has gone from the scene."""
-    for node in slicer.util.getNodesByClass("vtkMRMLMarkupsNode"):
-        if isPromptNode(node) and node.GetNodeReferenceID(SEGMENTATION_ROLE) in (None, "", nodeId):
+    for node in allPromptNodes():
+        if node.GetNodeReferenceID(SEGMENTATION_ROLE) in (None, "", nodeId):
             scene.RemoveNode(node)
 
 
@@ -168,7 +195,7 @@ def completed(book: Book, segmentationNode: Any, segmentId: str) -> Book:
 def showOnly(segmentationNode: Any, segmentId: str) -> None:
     """Show the prompts of one segment and hide those of the others."""
     for node in promptNodes(segmentationNode):
-        display = node.GetDisplayNode()
+        display = None if node.IsA(TEXT) else node.GetDisplayNode()
         shown = node.GetAttribute(SEGMENT_ATTRIBUTE) == segmentId
         if display is not None and bool(display.GetVisibility()) != shown:
             display.SetVisibility(shown)
@@ -176,6 +203,9 @@ def showOnly(segmentationNode: Any, segmentId: str) -> None:
 
 def describe(prompt: Prompt) -> str:
     """A prompt in a list: its kind and sign."""
+    if isinstance(prompt, TextPrompt):
+        text = _("Name: {name}") if prompt.positive else _("Not: {name}")
+        return text.format(name=prompt.text)
     texts: Mapping[tuple[type, bool], str] = {
         (Point, True): _("Point on the structure"),
         (Point, False): _("Point beside it"),

@@ -34,6 +34,7 @@ def promptName(kind: str, positive: bool) -> str:
         "box": (_("Box"), _("Box beside")),
         "scribble": (_("Scribble"), _("Scribble beside")),
         "lasso": (_("Lasso"), _("Lasso beside")),
+        "text": (_("Name"), _("Other name")),
     }[kind]
     return on if positive else beside
 

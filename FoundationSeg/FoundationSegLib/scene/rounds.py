@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..prompts import Box, Lasso, MaskPrompt, Point, Prompt, Round, Scribble
+from ..prompts import Box, Lasso, MaskPrompt, Point, Prompt, Round, Scribble, TextPrompt
 
-Key = tuple[str, str]  # ID of a markups node, and of a control point in it ("" for a prompt that is the whole node)
+Key = tuple[str, str]  # ID of a prompt node, and of a control point in it ("" for a prompt that is the whole node)
 
 _SAME_MM = 1e-3  # markups that differ by less were not moved
 _FILE_MM = 0.1  # what curves may differ by after a scene was saved and read again
@@ -26,7 +26,7 @@ class Entry:
 
     Attributes:
         prompt: as the model got it.
-        key: of the markup that stands for it; None for one that has none (a mask, a class name).
+        key: of the markup that stands for it; None for one that has none (a mask).
         seen: what the markup read like when the prompt was taken from it.
     """
 
@@ -127,8 +127,8 @@ def with_markup(book: Book, entry: Entry, key: Key, seen: Prompt) -> Book:
 
 
 def needs_markup(entry: Entry) -> bool:
-    """Whether a markup can stand for the prompt and none does."""
-    return entry.key is None and isinstance(entry.prompt, Point | Box | Scribble | Lasso)
+    """Whether a markup (for a name: a text node) can stand for the prompt and none does."""
+    return entry.key is None and isinstance(entry.prompt, Point | Box | Scribble | Lasso | TextPrompt)
 
 
 def alike(a: Prompt | None, b: Prompt | None, tolerance_mm: float = _SAME_MM) -> bool:

@@ -11,7 +11,7 @@ import slicer
 import vtk
 from slicer.util import VTKObservationMixin
 
-from .prompt_nodes import isPromptNode
+from .prompt_nodes import TEXT, allPromptNodes, canBePrompt, isPromptNode
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,10 @@ class SceneWatch(VTKObservationMixin):
         if not isPromptNode(node) or node in self._prompts:
             return
         self._prompts.add(node)
+        if node.IsA(TEXT):
+            self.addObserver(node, node.TextModifiedEvent, self._onPrompts)
+            self._listener.onPrompts()
+            return
         changes = (
             vtk.vtkCommand.ModifiedEvent,
             node.TransformModifiedEvent,
@@ -94,12 +98,12 @@ class SceneWatch(VTKObservationMixin):
         self._listener.onPrompts()
 
     def _rescan(self) -> None:
-        for node in slicer.util.getNodesByClass("vtkMRMLMarkupsNode"):
+        for node in allPromptNodes():
             self._watch(node)
 
     @vtk.calldata_type(vtk.VTK_OBJECT)  # type: ignore[untyped-decorator]
     def _onNodeAdded(self, caller: Any, event: Any, node: Any) -> None:
-        if node is not None and node.IsA("vtkMRMLMarkupsNode"):
+        if node is not None and canBePrompt(node):
             self._watch(node)
 
     @vtk.calldata_type(vtk.VTK_OBJECT)  # type: ignore[untyped-decorator]

@@ -78,7 +78,7 @@ def test_slicer_s_runner_gets_the_module_and_its_tests(build: Path) -> None:
     listed = run(CTEST, "--show-only=json-v1", cwd=build)
     names = {test["name"] for test in json.loads(listed.stdout)["tests"]}
     own = {
-        *("py_test_live", "py_test_live_scene", "py_test_logic", "py_test_mrml", "py_test_panel"),
+        *("py_test_live", "py_test_live_names", "py_test_live_scene", "py_test_logic", "py_test_mrml", "py_test_panel"),
         *("py_test_place", "py_test_strokes"),
         *("py_test_panel_report", "py_test_report_logic"),
     }

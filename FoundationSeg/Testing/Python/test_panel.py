@@ -164,6 +164,41 @@ class PanelTest(PanelTestCase):
         self.assertEqual(combo.currentText, "GPU (none found here)")
         self.assertEqual(self.live.parameters.device, "cuda")
 
+    def test_models_that_know_names_have_a_field_for_them(self) -> None:
+        ui, live = self.ui, self.live
+        self.show("FoundationSeg-names")
+        self.assertFalse(ui.nameRow.visible)
+        self.widget.onModelChosen("vista3d", None)
+        live.setBlocked("")  # packages of the model that this place may lack
+        live.parameters.autoUpdate = False
+        self.assertTrue(ui.nameRow.visible)
+        completer = ui.nameEdit.completer()
+        completer.setCompletionPrefix("T KIDNEY")  # anywhere in a name, in any case
+        found = {completer.completionModel().index(row, 0).data() for row in range(completer.completionCount())}
+        self.assertEqual(found, {f"{side} kidney{kind}" for side in ("left", "right") for kind in ("", " cyst")})
+        # From the widget to the scene ...
+        self.assertFalse(ui.nameButton.enabled)
+        ui.nameEdit.text = "Kidney, left"
+        ui.nameButton.click()
+        self.settle()
+        self.assertEqual((live.name, ui.nameEdit.text, ui.nameButton.enabled), ("left kidney", "left kidney", False))
+        self.assertEqual(mrml.segmentNames(live.segmentationNode), ["Left kidney"])
+        self.assertIn("left kidney", ui.promptList.item(0).text())
+        self.show("FoundationSeg-names")
+        ui.nameEdit.text = "kidnee"
+        ui.nameEdit.returnPressed.emit()
+        self.assertIn("the nearest are: kidney", self.status)
+        self.assertEqual((live.name, ui.nameEdit.text), ("left kidney", "kidnee"))
+        # ... and back.
+        live.setName("right kidney")
+        self.settle()
+        self.assertEqual(ui.nameEdit.text, "right kidney")
+        live.newSegment()
+        self.settle()
+        self.assertEqual(ui.nameEdit.text, "")
+        self.widget.onModelChosen("compact", None)
+        self.assertFalse(ui.nameRow.visible)
+
     def test_undo_redo_and_replay_have_buttons(self) -> None:
         self.click(ON)
         before = self.voxels()

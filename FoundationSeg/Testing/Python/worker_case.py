@@ -10,13 +10,16 @@ import os
 import signal
 import sys
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from FoundationSegLib import Point, SegmentationSession, Volume
-from FoundationSegLib.predictor import Array, Decoded, Embedding, GridPrompts
+from FoundationSegLib import Point, SegmentationSession, TextPrompt, Volume
+from FoundationSegLib.errors import PromptError
+from FoundationSegLib.predictor import Array, Decoded, Embedding, EmbeddingCache, GridPrompts
 from FoundationSegLib.region_segmenter import RegionModel
+from FoundationSegLib.segmenter import Prediction
 from FoundationSegLib.worker import WorkerSession, WorkerSettings, blocks
 
 HERE = Path(__file__).resolve().parent
@@ -126,6 +129,42 @@ TROUBLES = {
 
 def good(device: str) -> RegionModel:
     return RegionModel(Trouble(""))  # type: ignore[arg-type]
+
+
+class Named:
+    """Knows the bright block by name, and its lower half; a point takes the slice that it is in away."""
+
+    identity = replace(good("cpu").identity, name="named")
+
+    def segmenter(self, volume: Volume, cache: EmbeddingCache) -> NamedSegmenter:
+        return NamedSegmenter(volume)
+
+
+@dataclass(frozen=True)
+class NamedSegmenter:
+    volume: Volume
+
+    def predict(self, rounds: Any, previous: Any, cancel: Any = None, progress: Any = None) -> Prediction:
+        prompts = [prompt for round_ in rounds for prompt in round_]
+        names = [prompt.text for prompt in prompts if isinstance(prompt, TextPrompt)]
+        if not names or names[-1] not in ("block", "half"):
+            raise PromptError("The names are: block, half.")
+        mask = self.volume.array > 50
+        if names[-1] == "half":
+            mask[10:] = False
+        for prompt in prompts:
+            if isinstance(prompt, Point):
+                mask[round(self.volume.ras_to_kji(np.array(prompt.ras))[0])] = False
+        k, j, i = mask.shape
+        box = (slice(0, k), slice(0, j), slice(0, i))
+        return Prediction(predicted_iou=None, box=box, mask=mask, region_box=box)
+
+    def uncertainty(self, prediction: Prediction) -> Array:
+        return np.zeros(prediction.mask.shape, np.float32)
+
+
+def named(device: str) -> Named:
+    return Named()
 
 
 def model_of(kind: str) -> str:

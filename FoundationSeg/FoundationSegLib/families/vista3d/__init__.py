@@ -27,3 +27,17 @@ def expected_tensors(card: ModelCard) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         network = build(Settings.from_dict(card.architecture))
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+def names() -> tuple[str, ...]:
+    """The structures that can be asked for."""
+    from .classes import structures
+
+    return tuple(structure.name for structure in structures())
+
+
+def name_of(text: str) -> str:
+    """The network's name of a structure, in any case and word order, with synonyms. Raises PromptError."""
+    from .classes import find
+
+    return find(text).name
