@@ -125,6 +125,23 @@ def no_finding(world: World, claim: Claim, site: Site) -> Outcome:
     return unverifiable("Whether this was searched for is not known.")
 
 
+def no_others(world: World, claim: Claim, named: list[Thing], otherwise: Outcome) -> Outcome:
+    """ "No other lesions" after some were named: there is none in the same organ, or nowhere, that was not."""
+    kind = replace(claim, negated=False, count=None, sites=[])
+    if otherwise.verdict is Verdict.CONTRADICTED or not any(kind_match(world, kind, t) is Match.YES for t in named):
+        return otherwise
+    sites = [Site(tuple(organ_nodes(world, s)) if claim.inherited else s.nodes, "") for s in claim.sites]
+    rest = [
+        t
+        for site in (sites or [Site()])
+        for t in things_at(world, kind, Site() if claim.inherited and len(sites) != 1 else site)
+        if t not in named and kind_match(world, kind, t) is Match.YES
+    ]
+    if rest:
+        return contradicted(f"{capital(rest[0].label)} is another.", *(f for t in rest for f in t.facts[:1]))
+    return otherwise
+
+
 def opposite(change: str) -> str:
     return change.removeprefix("not ") if change.startswith("not ") else f"not {change}"
 

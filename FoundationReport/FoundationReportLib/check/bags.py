@@ -191,8 +191,7 @@ class Bagger:
             state.cmp = ""
         if bag.count is not None and bag.count.op == count.op == "=" and _of_the(row, n):
             bag.partitive = bag.count
-        if bag.count is None or bag.count.op != "=" or count.op == "=":
-            bag.count = count
+        bag.count = _narrower(bag.count, count)
         bag.plural |= count.n > 1
 
     def _than_before(self, bag: Claim, state: _State) -> bool:
@@ -228,7 +227,7 @@ class Bagger:
             state.sites = [s for s in state.sites if not any(self.lex.disjoint(n, place) for n in s[0])]
             state.sites.append(((place,), "", mention.start))
             state.made.append(place)
-        if state.neg:
+        if state.neg or state.take_not():  # "is not fractured"
             bag.negated = True
 
     def _site(self, state: _State, value: Any, mention: Mention) -> None:
@@ -444,6 +443,18 @@ _LININGS = {"pleura", "pericardium", "peritoneum", "pulmonary artery", "mediasti
 
 
 _VERBS = {"is", "are", "was", "were", "lies", "lie", "located", "situated", "centered", "lying"}
+
+
+def _narrower(old: Count | None, new: Count) -> Count:
+    """Which of two counts of one thing is kept: the exact one, else what says more ("at least five scattered lesions")."""
+    if old is None or new.op == "=":
+        return new
+    if old.op == "=":
+        return old
+    if old.op == new.op:
+        pick = max if new.op == ">=" else min
+        return pick(old, new, key=lambda count: count.n)
+    return old if new.op == ">=" else new
 
 
 def _of_the(row: list[Mention], n: int) -> bool:

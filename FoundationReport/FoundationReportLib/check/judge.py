@@ -22,6 +22,9 @@ from .world import Match, Thing, World
 def judge(world: World, claim: Claim, context: list[Thing]) -> Judged:
     """`context`: the things of the sentence before, for "it" and "the lesion"."""
     judged = _judge(world, claim, context)
+    if claim.inherited and claim.unknown and judged.outcome.verdict is Verdict.CONTRADICTED and not claim.negated:
+        # The word that was not understood may be the place, and the inherited one wrong.
+        return Judged(replace(judged.outcome, verdict=Verdict.UNVERIFIABLE), judged.things)
     if claim.hedged and judged.outcome.verdict is Verdict.SUPPORTED:
         return Judged(
             replace(
@@ -83,6 +86,11 @@ def _named_things(world: World, claim: Claim, things: list[Thing]) -> Judged:
 
 def _headless(world: World, claim: Claim, context: list[Thing]) -> Judged:
     """No thing is named: what was spoken of before, or the study as a whole."""
+    bearer = _only_bearer(world, claim, context)
+    if bearer is not None:
+        return Judged(best_outcome(world, claim, [bearer]), [bearer])
+    if claim.unknown and claim.normal and not claim.study:
+        return Judged(unverifiable("What this is about is not among the facts."))
     if context and claim.predicated:
         if claim.changes and claim.study and not claim.values:
             return Judged(_whole_study_change(world, claim))
@@ -100,6 +108,21 @@ def _headless(world: World, claim: Claim, context: list[Thing]) -> Judged:
     if claim.count is not None and claim.plural:
         return Judged(unverifiable("What is counted is not said."))
     return Judged(unverifiable("What this is about could not be told."))
+
+
+def _only_bearer(world: World, claim: Claim, context: list[Thing]) -> Thing | None:
+    """ "The metabolic tumor volume is 38 mL": of the one thing that has such a value, if what was spoken of has none."""
+    wanted = {v.quantity for v in claim.values if v.quantity} & _OWN_QUANTITIES
+    if len(wanted) != 1 or claim.pronoun:
+        return None
+    quantity = wanted.pop()
+    if any(t.get(quantity) for t in context):
+        return None
+    bearers = [t for t in (*world.things, *world.organs) if t.present and t.get(quantity)]
+    return bearers[0] if len(bearers) == 1 else None
+
+
+_OWN_QUANTITIES = {"mtv", "tlg", "doubling_time"}
 
 
 def _no_others(world: World) -> Outcome:

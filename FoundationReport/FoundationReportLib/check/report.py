@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ..model import Fact, Facts, Judgement, Kind, Report, Verdict
+from .absence import no_others
 from .agreement import Outcome, contradicted, supported, unverifiable, worst
 from .changing import no_prior
-from .claims import Claim, Reading, Site
+from .claims import Claim, Reading, Site, many
 from .judge import judge
+from .judged import Judged
 from .mentions import Mention
 from .reader import read
 from .sentences import Sentence, split
@@ -94,17 +96,28 @@ def _judgement(outcome: Outcome) -> Judgement:
 def _check_all(world: World, sentences: Sequence[Sentence], alone: bool = False) -> list[Checked]:
     checked: list[Checked] = []
     context: list[Thing] = []
+    named: list[Thing] | None = []
     for sentence in sentences:
-        result = check_sentence(world, sentence, context)
+        result = check_sentence(world, sentence, context, named)
         checked.append(result)
         context = result.things or context
+        named = _named_so_far(named, result.things, result.claims)
     if not alone:
         _between(world, checked)
     return checked
 
 
-def check_sentence(world: World, sentence: Sentence, context: list[Thing]) -> Checked:
-    """One sentence. `context`: the things that the sentence before spoke of."""
+def _named_so_far(named: list[Thing] | None, things: list[Thing], claims: Sequence[Claim]) -> list[Thing] | None:
+    """The things that were named one by one; None once a text speaks of several at once: which, it need not say."""
+    if named is None or any(many(c) and not c.negated for c in claims):
+        return None
+    return [*named, *(t for t in things if t not in named)]
+
+
+def check_sentence(
+    world: World, sentence: Sentence, context: list[Thing], before: list[Thing] | None = None
+) -> Checked:
+    """One sentence. `context`: the things that the sentence before spoke of; `before`: all things named until now."""
     mentions = read(sentence.text, world.lex, world.names)
     if sentence.heading:
         mentions = _headed(world, sentence.heading, mentions)
@@ -138,8 +151,13 @@ def check_sentence(world: World, sentence: Sentence, context: list[Thing]) -> Ch
         if (reading.no_prior or (outcomes and not substantial)) and claim.headless and not claim.predicated:
             continue
         if outcomes and _only_place(claim) and _in_study(world, claim):
+            if claim.study:
+                outcomes += _study_side(world, claim)
             continue
         judged = judge(world, claim, things or context)
+        if claim.negated and claim.select == "other":
+            named = _named_so_far(before, things, reading.claims[: reading.claims.index(claim)])
+            judged = Judged(no_others(world, claim, named or [], judged.outcome))
         if substantial and _about_nothing(claim):
             continue
         outcomes.append(judged.outcome)
@@ -193,6 +211,22 @@ def _in_study(world: World, claim: Claim) -> bool:
     )
 
 
+def _study_side(world: World, claim: Claim) -> list[Outcome]:
+    """ "MRI of the left knee": contradicted if what is in view there lies all on the other side."""
+    out = []
+    for site in claim.sites:
+        if site.side not in ("left", "right"):
+            continue
+        there = [
+            t
+            for t in world.organs
+            if t.side and world.nodes(site.nodes, t) is Match.YES and not world.out_of_view(t)
+        ]
+        if there and all(t.side not in ("both", site.side) for t in there):
+            out.append(contradicted(f"The study shows the {there[0].side} side.", *there[0].facts[:1]))
+    return out
+
+
 def _about_nothing(claim: Claim) -> bool:
     return claim.headless and not claim.values and not claim.changes and not claim.normal and claim.count is None
 
@@ -229,6 +263,8 @@ def _same_matter(world: World, a: Claim, b: Claim) -> bool:
         or "resolved" in yes.changes
     ):
         return False
+    if yes.finding == "abnormality" and no.finding != "abnormality":
+        return False  # "findings compatible with ..." does not say what was found
     if world.concept(no.finding, yes.finding) is not Match.YES:
         return False
     denied = no.sites or [Site()]

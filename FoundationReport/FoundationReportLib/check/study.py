@@ -122,6 +122,13 @@ def check_size(world: World, claim: Claim, site: Site) -> Outcome:
 
 def _organ_size(world: World, claim: Claim, organ: Thing) -> Outcome:
     wanted = claim.size
+    site = Site(organ.nodes, organ.side)
+    wide = [t for t in world.things if t.present and "aneurysm" in t.findings and world.place(site, t) is Match.YES]
+    if wide and wanted in ("normal", "enlarged"):
+        return _size(wanted == "enlarged", f"{capital(wide[0].label)} is among the facts.", wide[0].facts[0])
+    searched = [s.fact for s in world.searches if s.finding == "aneurysm" and s.organ.subject is organ.subject]
+    if searched and wanted in ("normal", "enlarged") and organ.get("long_axis") is None:
+        return _size(wanted == "normal", "An aneurysm was searched for and not found.", searched[0])
     for fact in organ.facts:
         if fact.quantity == "category" and isinstance(fact.value, str):
             text = fact.value.lower()

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 
 from ..model import Fact, Facts, Kind, Subject
 from .claims import Site
@@ -82,6 +83,23 @@ class World:
 
     def by_id(self, subject: str) -> Thing | None:
         return next((t for t in (*self.things, *self.organs) if t.subject.id == subject), None)
+
+    def out_of_view(self, organ: Thing) -> bool:
+        coverage = organ.get("coverage")
+        return coverage is not None and coverage.value == "outside_view"
+
+    @cached_property
+    def one_side(self) -> str:
+        """The side of a study that shows one limb; empty for any other study."""
+        seen = [o for o in self.organs if not self.out_of_view(o)]
+        sides = {o.side for o in seen if o.side}
+        limb = {"body", "bone", "extremity"}
+        for organ in seen:
+            above = {a for n in organ.nodes for a in self.lex.place_ancestors(n) if a not in organ.nodes}
+            known = [self.lex.places[a] for a in above if a in self.lex.places]
+            if any(p.family == "region" and p.name not in limb for p in known):
+                return ""
+        return sides.pop() if len(sides) == 1 and sides <= {"left", "right"} else ""
 
     def image_fact(self, quantity: str, of: str = "") -> Fact | None:
         return next((f for f in self.image if f.quantity == quantity and (not of or f.of == of)), None)
@@ -169,6 +187,8 @@ class World:
                 return (search.fact,)
             sided[side] = search.fact
         wanted = {"left", "right"} if site.side in ("", "both") else {site.side}
+        if not site.side and self.one_side:
+            wanted = {self.one_side}
         if wanted <= set(sided):
             return tuple(sided[s] for s in sorted(wanted))
         return None
@@ -210,7 +230,7 @@ class World:
         found = list(exact.values())
         if site.nodes and any(s.organ.side in ("left", "right") for s in found) and site.side in ("", "both"):
             sides = {s.organ.side for s in found}
-            if not {"left", "right"} <= sides and "both" not in sides and "" not in sides:
+            if not {"left", "right"} <= sides and "both" not in sides and "" not in sides and not self.one_side:
                 other = "left" if "right" in sides else "right"
                 known = [
                     t

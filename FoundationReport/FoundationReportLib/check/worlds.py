@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import re
 
+from ..measure.quantities import QUANTITIES
 from ..model import Fact, Facts, Kind, Side, Subject
+from .claims import Site
 from .lexicon import Entry, FindingWord, Lexicon, lexicon
 from .reader import read
 from .world import Match, Search, Thing, World, numeric
@@ -186,8 +188,14 @@ def _searches(world: World, organ: Thing) -> None:
             world.searches.append(Search(fact, organ, world.concept_of(fact.of or "abnormality"), 0))
         elif fact.quantity == "presence" and fact.value == "present" and fact.of:
             concept = world.concept_of(fact.of)
-            if not any(world.concept(concept, f) is Match.YES for t in world.things for f in t.findings):
-                world.things.append(Thing(organ.subject, (concept,), organ.nodes, organ.side, (fact,)))
+            place = Site(organ.nodes, organ.side)
+            if not any(
+                world.concept(concept, f) is Match.YES and world.place(place, t) is Match.YES
+                for t in world.things
+                for f in t.findings
+            ):
+                measured = [f for f in organ.facts if f is not fact and _measured_of(world, f, concept)]
+                world.things.append(Thing(organ.subject, (concept,), organ.nodes, organ.side, (fact, *measured)))
         elif fact.quantity == "count" and fact.exhaustive and numeric(fact):
             world.counts.append(Search(fact, organ, world.concept_of(fact.of), int(float(fact.value))))
     # What was searched for in the whole image.
@@ -198,6 +206,13 @@ def _searches(world: World, organ: Thing) -> None:
                 world.searches.append(Search(fact, whole, world.concept_of(fact.of or "abnormality"), 0))
             elif fact.quantity == "count" and fact.exhaustive and numeric(fact):
                 world.counts.append(Search(fact, whole, world.concept_of(fact.of), int(float(fact.value))))
+
+
+def _measured_of(world: World, fact: Fact, concept: str) -> bool:
+    """Whether a measurement stated of an organ is one of a finding in it (volume `of` "pleural effusion")."""
+    if not fact.of or fact.quantity in ("presence", "count", "multiplicity", "category"):
+        return False
+    return fact.of not in QUANTITIES and world.concept_of(fact.of) == concept
 
 
 def _categories_as_things(world: World) -> None:
