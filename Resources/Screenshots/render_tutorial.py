@@ -136,7 +136,7 @@ def overlap(tutorial: Tutorial, name: str) -> float:
 
 
 def lung(tutorial: Tutorial) -> None:
-    middle, corner, leak = (-85.0, -40.0, -150.0), (-129.0, -85.0, -260.0), (11.0, 67.0, -160.0)
+    middle, corner, front = (-85.0, -40.0, -150.0), (-129.0, -85.0, -260.0), (-80.0, 64.0, -210.0)
     tools = tutorial.widget.tools
     tutorial.look(*middle)
     tutorial.picture("tutorial-1-volume")
@@ -156,11 +156,10 @@ def lung(tutorial: Tutorial) -> None:
     tutorial.look(*corner)
     tutorial.click("Red", *corner)
     print(f"and another click: {overlap(tutorial, 'left lung'):.2f}")
-    tools.setPositive(False)
-    tutorial.look(*leak)
-    tutorial.click("Red", *leak)
-    print(f"and a click beside it: {overlap(tutorial, 'left lung'):.2f}")
-    tutorial.picture("tutorial-3-refine", ("Red", leak))
+    tutorial.look(*front)
+    tutorial.click("Red", *front)
+    print(f"and one more: {overlap(tutorial, 'left lung'):.2f}")
+    tutorial.picture("tutorial-3-refine", ("Red", front))
 
 
 def main() -> None:
