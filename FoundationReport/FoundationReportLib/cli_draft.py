@@ -11,7 +11,7 @@ from FoundationSegLib.cli_base import Report, add_json
 from FoundationSegLib.cli_models import add_accept
 from FoundationSegLib.terminal import Terminal
 
-from . import commands_draft, commands_suggest
+from . import commands_draft, commands_suggest, commands_templates
 from .case_files import REPORT
 from .cli_models import add_models
 from .commands_draft import DraftJob, EngineJob, Reading, Study
@@ -130,14 +130,17 @@ def add_templates(command: Command) -> None:
     templates = command("templates", "list, show or import report templates", None)
     actions = templates.add_subparsers(required=True, metavar="ACTION")
     listed = actions.add_parser("list", help="the shipped templates")
-    listed.set_defaults(run=lambda parsed: commands_draft.list_templates())
-    shown = actions.add_parser("show", help="print one template, checked against the schema")
+    listed.set_defaults(run=lambda parsed: commands_templates.list_templates())
+    shown = actions.add_parser(
+        "show", help="what a template reports and which answers it asks for; checked against the schema"
+    )
     shown.add_argument("name", help="of a shipped template, or a file")
-    shown.set_defaults(run=lambda parsed: commands_draft.show_template(parsed.name))
+    shown.add_argument("--source", action="store_true", help="print its file, to make one of your own")
+    shown.set_defaults(run=lambda parsed: commands_templates.show_template(parsed.name, parsed.source))
     imported = actions.add_parser("import", help="make a template of an MRRT HTML file")
     imported.add_argument("file", type=Path, metavar="FILE.html")
     imported.add_argument("--out", type=Path, required=True, metavar="FILE.json")
-    imported.set_defaults(run=lambda parsed: commands_draft.import_template(parsed.file, parsed.out))
+    imported.set_defaults(run=lambda parsed: commands_templates.import_template(parsed.file, parsed.out))
     for action in (listed, shown, imported):
         add_json(action)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `draft` and `templates` do: measure a volume, write the draft into a new case, ask a model if one is chosen."""
+"""What `draft` and `narrate` do: measure a volume, write the draft into a new case, ask a model if one is chosen."""
 
 from __future__ import annotations
 
@@ -149,46 +149,6 @@ def narrate(folder: Path, study: Study, reading: Reading, job: EngineJob, listen
         volume, segmentation = _same_study(study, reading, case.report, listener)
         _narrate(case, engine, volume, segmentation, listener)
         return Result(report_data("narrate", case.report, case.head), report_text(case.report))
-
-
-def list_templates() -> Result:
-    """The shipped templates."""
-    from .templates import load_template, template_names, words
-
-    found = [load_template(name) for name in template_names()]
-    lines = [f"{t.id:<12} {t.version:<6} {', '.join(t.modality) or 'any':<8} {words(t.title, 'en')}" for t in found]
-    data = [
-        {
-            "id": t.id,
-            "version": t.version,
-            "modality": list(t.modality),
-            "languages": list(t.languages),
-            "title": dict(t.title),
-        }
-        for t in found
-    ]
-    return Result({"command": "templates list", "templates": data}, "\n".join(lines))
-
-
-def show_template(name: str) -> Result:
-    """One template, shipped or from a file, checked against the schema."""
-    from .serialise import json_text
-    from .templates import load_template
-
-    template = load_template(name)
-    return Result({"command": "templates show", "template": dict(template.data)}, json_text(template.data).rstrip())
-
-
-def import_template(source: Path, out: Path) -> Result:
-    """An MRRT (IHE Management of Radiology Report Templates) HTML file as a template file."""
-    from .mrrt import read_mrrt
-    from .templates import save_template
-
-    template, notes = read_mrrt(source)
-    save_template(template, out)
-    text = "\n".join([*(f"Note: {note}" for note in notes), f"Wrote {out}: {len(template.sections)} sections."])
-    data = {"command": "templates import", "id": template.id, "out": str(out), "notes": list(notes)}
-    return Result(data, text)
 
 
 def _read(study: Study, reading: Reading, listener: Listener) -> tuple[Volume, SegmentationFile]:

@@ -7,7 +7,18 @@ Every threshold is data with its source, in `Resources/ReportRules`. `suggest` i
 from __future__ import annotations
 
 from .catalogue import Rule, RuleSource, rule, rules
-from .inputs import Answers, parse_answers
+from .inputs import Answers, Question, parse_answers, questions
 from .suggestion import Suggestion, suggest
 
-__all__ = ["Answers", "Rule", "RuleSource", "Suggestion", "parse_answers", "rule", "rules", "suggest"]
+__all__ = [
+    "Answers",
+    "Question",
+    "Rule",
+    "RuleSource",
+    "Suggestion",
+    "parse_answers",
+    "questions",
+    "rule",
+    "rules",
+    "suggest",
+]

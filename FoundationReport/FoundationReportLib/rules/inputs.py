@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..errors import TemplateError
 from ..model import Fact, Facts, Kind, Subject
-from .catalogue import Rule, rules
+from .catalogue import Rule, rule, rules
 from .tables import Value
 
 Answers = Mapping[str, Value]
@@ -24,6 +25,33 @@ class Known(NamedTuple):
 
     value: Value
     because: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a rule asks for where no fact has it.
+
+    Attributes:
+        rule, name: title of the rule, name of the answer.
+        values: what can be answered; none for a number.
+        question: in words, with the unit of a number.
+    """
+
+    rule: str
+    name: str
+    values: tuple[str, ...]
+    question: str
+
+
+def questions(name: str) -> tuple[Question, ...]:
+    """All inputs of a rule, in its order. Raises TemplateError if there is no such rule."""
+    each = rule(name)
+    found = []
+    for key, spec in each.data["inputs"].items():
+        choices = spec.get("choices", ())
+        values = ("yes", "no") if list(choices) == [True, False] else tuple(str(choice) for choice in choices)
+        found.append(Question(each.title(), key, values, each.question(key)))
+    return tuple(found)
 
 
 def parse_answers(texts: Iterable[str]) -> dict[str, Value]:

@@ -20,6 +20,7 @@ import SimpleITK as sitk
 from FoundationReportLib.case import Case
 from FoundationReportLib.cli import _parser, main
 from FoundationReportLib.model import Facts
+from FoundationReportLib.rules import parse_answers
 from FoundationReportLib.serialise import facts_data, json_text, load_facts
 from FoundationSegLib.segmentation_io import SegmentRecord, write_segmentation
 from FoundationSegLib.volume import Volume
@@ -390,9 +391,15 @@ def test_tampering_ends_with_one(run: Runner, case: Path) -> None:
 def test_templates_are_listed_shown_and_imported(run: Runner, tmp_path: Path) -> None:
     names = [template["id"] for template in run("templates", "list", "--json").data["templates"]]
     assert {"ct-chest", "ct-abdomen", "mr-brain", "oncology", "generic"} <= set(names)
-    shown = run("templates", "show", "ct-chest").out
+    shown = run("templates", "show", "ct-chest", "--source").out
     (tmp_path / "own.json").write_text(shown, encoding="utf-8")
     assert run("templates", "show", tmp_path / "own.json", "--json").data["template"]["id"] == "ct-chest"
+    readable = run("templates", "show", "ct-chest").out
+    assert "density=solid|part-solid|ground-glass" in readable and "age=NUMBER" in readable
+    for answer in run("templates", "show", "oncology", "--json").data["answers"]:
+        for value in answer["values"] or ["7"]:
+            assert parse_answers([f"{answer['name']}={value}"])
+    assert "--answer" not in run("templates", "show", "mr-brain").out
     run.fails("templates", "show", "nothing", says="no report template")
     run.fails("templates", "import", tmp_path / "no.html", "--out", tmp_path / "x.json", says=r"no\.html")
 
