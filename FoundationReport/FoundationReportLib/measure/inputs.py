@@ -28,6 +28,8 @@ _SAME_DIRECTION = 1e-4
 _SAME_VOXEL = 1e-2
 # Overlap that is worth a sentence, as a share of the smaller segment.
 _OVERLAP = 0.02
+# Share of what was drawn on another grid that may lie outside: a voxel's edge, not a part of somebody else's body.
+_OUTSIDE = 0.05
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def drawn_segments(
     Raises:
         MeasurementError: if the segmentation cannot be read, is of another image or frame, or does not fit.
     """
-    placed, warnings = _on_grid(volume, segmentation)
+    placed, warnings = _on_grid(volume, segmentation, other_image)
     if not placed:
         raise MeasurementError("The segmentation has no segments; draw at least one, or choose another file.")
     found: list[Drawn] = []
@@ -165,7 +167,9 @@ def _provenance(record: SegmentRecord) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _on_grid(volume: Volume, segmentation: Segmentation) -> tuple[list[tuple[SegmentRecord, Region | None]], list[str]]:
+def _on_grid(
+    volume: Volume, segmentation: Segmentation, other_image: bool
+) -> tuple[list[tuple[SegmentRecord, Region | None]], list[str]]:
     """Each segment with its region in the volume, None for an empty one; and warnings."""
     if isinstance(segmentation, str | os.PathLike):
         try:
@@ -173,7 +177,7 @@ def _on_grid(volume: Volume, segmentation: Segmentation) -> tuple[list[tuple[Seg
         except FoundationSegError as error:
             raise MeasurementError(str(error)) from error
     if isinstance(segmentation, SegmentationFile):
-        return _placed(volume, segmentation)
+        return _placed(volume, segmentation, other_image)
     if isinstance(segmentation, Mapping):
         segmentation = [SegmentRecord(name, mask) for name, mask in segmentation.items()]
     for record in segmentation:
@@ -189,7 +193,9 @@ def _boolean(mask: npt.NDArray[Any]) -> BoolArray:
     return mask if mask.dtype == np.bool_ else mask != 0
 
 
-def _placed(volume: Volume, file: SegmentationFile) -> tuple[list[tuple[SegmentRecord, Region | None]], list[str]]:
+def _placed(
+    volume: Volume, file: SegmentationFile, other_image: bool
+) -> tuple[list[tuple[SegmentRecord, Region | None]], list[str]]:
     """A file's segments on the volume's grid: shifted where the grids are parts of one, else resampled (nearest)."""
     matrix = volume.ras_to_ijk @ file.ijk_to_ras
     offset = np.rint(matrix[:3, 3])
@@ -200,6 +206,7 @@ def _placed(volume: Volume, file: SegmentationFile) -> tuple[list[tuple[SegmentR
     warnings = []
     found: list[tuple[SegmentRecord, Region | None]] = []
     lost: list[str] = []
+    outside_all, drawn_all = 0, 0
     for record in file.records:
         box = bounding_box(record.mask)
         if box is None:
@@ -215,9 +222,16 @@ def _placed(volume: Volume, file: SegmentationFile) -> tuple[list[tuple[SegmentR
                 f'Segment "{record.name}" lies outside of the volume, so the two are of different patients, frames of '
                 "reference or parts of the body; choose the volume that it was drawn on."
             )
+        outside_all, drawn_all = outside_all + outside, drawn_all + drawn
         if outside:
             lost.append(f'"{record.name}" ({100 * outside / drawn:.0f}%)')
         found.append((record, region))
+    if not same_grid and not other_image and outside_all > _OUTSIDE * drawn_all:
+        raise MeasurementError(
+            f"The segmentation was drawn on another grid than the volume's, and {100 * outside_all / drawn_all:.0f}% "
+            "of it lies outside of the volume; choose the volume that it was drawn on, or, if both are of the same "
+            "patient in the same position, allow it with --other-image (other_image=True in Python)."
+        )
     if not same_grid:
         warnings.append(
             "The segmentation was drawn on another grid than the volume's and was resampled to the nearest voxels; "

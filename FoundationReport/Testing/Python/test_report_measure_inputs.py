@@ -121,6 +121,18 @@ def test_a_finer_grid_in_the_same_space_is_resampled_with_a_warning() -> None:
     assert facts.of("liver", "volume")[0].source.points[0] == pytest.approx((15, -10, 20), abs=0.3)  # type: ignore[union-attr]
 
 
+def test_another_grid_of_which_much_lies_outside_is_refused_unless_it_is_said_to_belong() -> None:
+    fine = (150, 140, 120)
+    matrix = grid(fine, (0.7, 0.7, 0.8), np.eye(3), (45, -10, 20))
+    file = SegmentationFile(
+        matrix, (120, 140, 150), [record("Liver", ellipsoid(positions(matrix, fine), (48, -10, 20), (20, 18, 25)))]
+    )
+    with pytest.raises(MeasurementError, match=r"another grid .* \d+% of it lies outside"):
+        measure(VOLUME, file)
+    facts = measure(VOLUME, file, other_image=True)
+    assert any("lie outside of the volume" in sentence for sentence in facts.warnings)
+
+
 def test_what_lies_outside_of_the_volume_is_said() -> None:
     shifted = MATRIX.copy()
     shifted[:3, 3] += MATRIX[:3, :3] @ (25, 0, 0)
