@@ -155,9 +155,15 @@ class Language:
 
     def is_plural(self, organ: str, side: Side, region: str = "") -> bool:
         """Whether a verb after `organ(...)` stands in the plural: both of a pair, or a word like "ribs"."""
-        entry = self.data["organs"].get(organ, {})
+        entry = self.data["organs"].get(organ)
+        if entry is None:  # "portal vein and splenic vein"
+            entry = {"plural": " and " in organ}
         both = side == Side.BOTH and _paired(organ) and not entry.get("uncounted")
         return not region and (both or bool(entry.get("plural")))
+
+    def knows(self, organ: str) -> bool:
+        """Whether the organ has words of its own here; of others the name in the segmentation is said."""
+        return organ in self.data["organs"]
 
     def place(self, subject: Subject) -> str:
         """Where a finding is ("in the right upper lobe"); empty where it is not known, or its own words say it."""
@@ -242,7 +248,9 @@ class Language:
 
     def _named_noun(self, key: str, name: str) -> Mapping[str, Any]:
         noun = self.data["words"][key].format(name=name)
-        return {"noun": noun, "nouns": noun, **self._unknown_gender(masculine=key == "vertebra")}
+        head, of, rest = noun.partition(" of ")  # "deep muscles of back"; other languages have genders and no plural
+        nouns = f"{head}s{of}{rest}" if "" in self.data["declension"] and not head.endswith("s") else noun
+        return {"noun": noun, "nouns": nouns, **self._unknown_gender(masculine=key == "vertebra")}
 
     def _unknown_gender(self, masculine: bool = False) -> Mapping[str, Any]:
         genders = self.data["declension"]

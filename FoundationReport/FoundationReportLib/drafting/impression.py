@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from ..model import Fact, Facts, Kind, Source, Subject
 from ..rules import Rule, Suggestion, rule, rules, suggest
 from ..wording import capital
-from .lesions import by_size, common_place, named, resolved, size_of, write_findings
+from .lesions import gone, by_size, common_place, named, resolved, size_of, write_findings
 from .pen import Pen
 
 _HARMLESS = ("cyst", "hemangioma")  # as a rule; they come last, they are not left out
@@ -25,7 +25,8 @@ def write_targets(pen: Pen) -> None:
     chosen = [fact for fact in marks if fact.source is not None and fact.source.by == "algorithm"]
     if chosen:
         # A person may choose others; RECIST asks for lesions that can be measured again well, which no size tells.
-        pen.say(words.sentence("targets_automatic"), chosen, exact=True)
+        key = "target_automatic" if len(chosen) == 1 else "targets_automatic"
+        pen.say(words.sentence(key), chosen, exact=True)
     if not targets:
         pen.ask(words.section("targets"))
     for subject in pen.facts.subjects:
@@ -49,7 +50,7 @@ def write_impression(pen: Pen) -> None:
     before = len(pen.lines)
     groups: dict[str, list[Subject]] = {}
     for subject in by_size(pen, (s for s in pen.facts.subjects if _is_finding(s))):
-        if not resolved(pen, subject) and not _is_small_node(pen, subject):
+        if not gone(pen, subject) and not _is_small_node(pen, subject):
             groups.setdefault("nodes" if subject.kind == Kind.NODE else subject.organ, []).append(subject)
     for members in sorted(groups.values(), key=lambda members: _rank(pen, members)):
         alike = len({subject.finding for subject in members}) == 1
@@ -60,7 +61,7 @@ def write_impression(pen: Pen) -> None:
                 _write_short(pen, subject)
             continue
         if nodes:  # a group counts the small ones too, for what it says is how many were measured
-            members = [s for s in by_size(pen, pen.facts.subjects) if s.kind == Kind.NODE and not resolved(pen, s)]
+            members = [s for s in by_size(pen, pen.facts.subjects) if s.kind == Kind.NODE and not gone(pen, s)]
         _write_group(pen, members)
         changed = [s for s in members if _trend(pen, s) in ("new", "larger", "smaller")]
         for subject in changed[:_LISTED]:

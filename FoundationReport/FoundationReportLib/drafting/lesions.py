@@ -25,6 +25,9 @@ def write_findings(pen: Pen, subjects: Iterable[Subject], details: Sequence[str]
         if resolved(pen, subject):
             _write_resolved(pen, subject)
             continue
+        if gone(pen, subject):
+            write_absence(pen, _absences(pen, subject))
+            continue
         alike = many.setdefault((subject.organ, subject.finding), [])
         alike.append(subject)
         if len(alike) <= _DESCRIBED or _has_grown(pen, subject) or not axes_of(pen, subject):
@@ -92,6 +95,42 @@ def axes_of(pen: Pen, subject: Subject) -> list[Fact]:
 def resolved(pen: Pen, subject: Subject) -> bool:
     trend = pen.text(subject, "trend")
     return trend is not None and trend.value == "resolved"
+
+
+def gone(pen: Pen, subject: Subject) -> bool:
+    """Whether the finding is not there: resolved, or searched for and not found."""
+    return resolved(pen, subject) or bool(_absences(pen, subject))
+
+
+def _absences(pen: Pen, subject: Subject) -> list[Fact]:
+    return [fact for fact in pen.of(subject.id, "presence") if fact.value == "searched_not_found"]
+
+
+def write_absence(pen: Pen, facts: Sequence[Fact]) -> None:
+    """ "No ... was found": of an organ in which it was searched for, or of a finding that is a subject itself."""
+    words = pen.language
+    if any(fact.id in pen.absences for fact in facts):
+        return
+    pen.absences |= {fact.id for fact in facts}
+    subject = pen.facts.subject(facts[0].subject)
+    finding = facts[0].of or subject.finding or "lesion"
+    nothing = words.finding_named(finding, "no")
+    side = Side.BOTH if len(facts) > 1 else subject.side
+    place = words.organ(subject.organ, side, "in", subject.region) if subject.organ else ""
+    if subject.kind in FINDINGS:
+        place = words.place(subject)
+    if any(coverage_of(pen, pen.facts.subject(fact.subject)) == "partly_in_view" for fact in facts):
+        place = words.part("in_part", of=words.organ(subject.organ, side, "of", subject.region))
+    if words.is_placed(finding):
+        place = words.on_side(side) if side != Side.BOTH else ""
+    key = "not_found" if place else "not_found_anywhere"
+    pen.say(words.sentence(key, no=nothing, place=place), facts)
+
+
+def coverage_of(pen: Pen, subject: Subject) -> str:
+    """The value of its coverage fact; empty where there is none."""
+    fact = pen.coverage(subject)
+    return str(fact.value) if fact is not None else ""
 
 
 def size_of(pen: Pen, subject: Subject) -> tuple[str, list[Fact]]:
@@ -201,6 +240,6 @@ def _write_resolved(pen: Pen, subject: Subject) -> None:
     place = words.place(subject)
     name = words.finding(subject, "the_one")
     text = words.sentence("resolved", the=f"{name} {place}".strip())
-    absent = [fact for fact in pen.of(subject.id, "presence") if fact.value == "searched_not_found"]
+    absent = _absences(pen, subject)
     pen.absences |= {fact.id for fact in absent}
     pen.say(text, [pen.text(subject, "trend"), prior, *absent])

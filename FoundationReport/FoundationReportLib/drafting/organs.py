@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..model import Fact, Kind, Side, Subject
-from .lesions import FINDINGS, resolved, write_findings
+from .lesions import FINDINGS, coverage_of, gone, write_absence, write_findings
 from .pen import Pen, label_of
 
 _EVERYTHING = ("volume", "mean", "suv_max", "suv_mean")
@@ -33,7 +33,7 @@ def write_organ(pen: Pen, item: Mapping[str, Any]) -> None:
             continue
         _write_one(pen, organs, findings, item.get("quantities", ()), item.get("details"))
         silent += _silent(pen, organs)
-        in_view = [s for s in known if s.kind == Kind.ORGAN and _coverage(pen, s) != "outside_view"]
+        in_view = [s for s in known if s.kind == Kind.ORGAN and coverage_of(pen, s) != "outside_view"]
         if item.get("lesions") and (in_view or lesions or not organs) and not _all_searched(in_view, pen):
             further = words.part("further_missing", of=_of(pen, organ))
             asked.append(further if lesions else label_of(item, "lesions", words))
@@ -57,7 +57,7 @@ def write_nodes(pen: Pen, item: Mapping[str, Any]) -> None:
     ]
     write_findings(pen, nodes, ("suv_max",))
     for fact in absent:
-        _write_absence(pen, [fact])
+        write_absence(pen, [fact])
     mentioned = any(subject.kind == Kind.NODE for subject in pen.facts.subjects)
     counted = any(fact.quantity == "count" and fact.exhaustive and "node" in fact.of for fact in pen.facts.facts)
     if not mentioned and not absent:
@@ -78,13 +78,13 @@ def write_other(pen: Pen) -> None:
         findings = [s for s in members if s.kind != Kind.ORGAN]
         if findings or any(fact.quantity != "coverage" for s in own for fact in pen.of(s.id)):
             _write_one(pen, own, findings, _EVERYTHING, None)
-        silent += [s for s in _silent(pen, own) if _coverage(pen, s) != "outside_view"]
+        silent += [s for s in _silent(pen, own) if coverage_of(pen, s) != "outside_view"]
         pen.written |= {subject.id for subject in own}
     write_findings(pen, list(pen.subjects([Kind.LESION, Kind.NODE])))
     write_segments(pen)
     for fact in pen.facts.facts:
         if fact.quantity == "presence" and fact.value == "searched_not_found":
-            _write_absence(pen, [fact])
+            write_absence(pen, [fact])
     if silent:
         label = pen.language.data["join"]["comma"].join(_labels(pen, silent))
         pen.ask(label, [pen.coverage(subject) for subject in silent])
@@ -155,34 +155,40 @@ def _write_coverage(pen: Pen, organs: Iterable[Subject]) -> None:
         ("outside_view", "organ_outside", "organs_outside"),
         ("partly_in_view", "organ_partly", "organs_partly"),
     ):
-        found = [subject for subject in organs if _coverage(pen, subject) == value]
+        found = [subject for subject in organs if coverage_of(pen, subject) == value]
         facts = [pen.coverage(subject) for subject in found]
         whole = [subject for subject in found if not subject.region]
         if len(whole) == 2 and {subject.side for subject in whole} == {Side.LEFT, Side.RIGHT}:
-            pen.say(words.sentence(many, the=words.organ(whole[0].organ, Side.BOTH)), facts)
+            pen.say(words.sentence(many, the=words.organ(whole[0].organ, Side.BOTH)), facts, _is_name(pen, whole[0]))
             found = [subject for subject in found if subject.region]
         for subject in found:
             key = many if words.is_plural(subject.organ, subject.side, subject.region) else one
             pen.say(
                 words.sentence(key, the=words.organ(subject.organ, subject.side, "the", subject.region)),
                 [pen.coverage(subject)],
+                _is_name(pen, subject),
             )
+
+
+def _is_name(pen: Pen, subject: Subject) -> bool:
+    """Whether a sentence says no more of it than its name in the segmentation, which no lexicon has to know."""
+    return not pen.language.knows(subject.organ)
 
 
 def _write_details(pen: Pen, subject: Subject, quantities: Sequence[str]) -> None:
     words = pen.language
     details = pen.details(subject, quantities)
-    if not details or _coverage(pen, subject) == "outside_view":
+    if not details or coverage_of(pen, subject) == "outside_view":
         return
     text = words.joined([words.detail(fact) for fact in details])
-    if _coverage(pen, subject) == "partly_in_view":
+    if coverage_of(pen, subject) == "partly_in_view":
         of = words.organ(subject.organ, subject.side, "of", subject.region)
-        pen.say(words.sentence("organ_part_details", of=of, details=text), details)
+        pen.say(words.sentence("organ_part_details", of=of, details=text), details, _is_name(pen, subject))
     else:
         plural = words.is_plural(subject.organ, subject.side, subject.region)
         key = "organs_details" if plural else "organ_details"
         the = words.organ(subject.organ, subject.side, "the", subject.region)
-        pen.say(words.sentence(key, the=the, details=text), details)
+        pen.say(words.sentence(key, the=the, details=text), details, _is_name(pen, subject))
 
 
 def _write_absences(pen: Pen, organs: Sequence[Subject]) -> None:
@@ -196,27 +202,10 @@ def _write_absences(pen: Pen, organs: Sequence[Subject]) -> None:
         sides = {pen.facts.subject(fact.subject).side for fact in facts}
         whole = not any(pen.facts.subject(fact.subject).region for fact in facts)
         if sides == {Side.LEFT, Side.RIGHT} and len(facts) == 2 and whole:
-            _write_absence(pen, facts)
+            write_absence(pen, facts)
         else:
             for fact in facts:
-                _write_absence(pen, [fact])
-
-
-def _write_absence(pen: Pen, facts: Sequence[Fact]) -> None:
-    words = pen.language
-    if any(fact.id in pen.absences for fact in facts):
-        return
-    pen.absences |= {fact.id for fact in facts}
-    subject = pen.facts.subject(facts[0].subject)
-    nothing = words.finding_named(facts[0].of or "lesion", "no")
-    side = Side.BOTH if len(facts) > 1 else subject.side
-    place = words.organ(subject.organ, side, "in", subject.region) if subject.organ else ""
-    if any(_coverage(pen, pen.facts.subject(fact.subject)) == "partly_in_view" for fact in facts):
-        place = words.part("in_part", of=words.organ(subject.organ, side, "of", subject.region))
-    if words.is_placed(facts[0].of):
-        place = words.on_side(side) if side != Side.BOTH else ""
-    key = "not_found" if place else "not_found_anywhere"
-    pen.say(words.sentence(key, no=nothing, place=place), facts)
+                write_absence(pen, [fact])
 
 
 def _write_counts(pen: Pen, organs: Iterable[Subject], findings: Sequence[Subject]) -> None:
@@ -240,11 +229,11 @@ def _write_counts(pen: Pen, organs: Iterable[Subject], findings: Sequence[Subjec
 
 def _is_only(pen: Pen, finding: Subject, organ: Subject) -> bool:
     """Whether a sentence on the finding itself will say that there is one."""
-    return finding.organ == organ.organ and organ.side in (finding.side, Side.NONE) and not resolved(pen, finding)
+    return finding.organ == organ.organ and organ.side in (finding.side, Side.NONE) and not gone(pen, finding)
 
 
 def _is_current_lesion(pen: Pen, subject: Subject) -> bool:
-    return subject.kind == Kind.LESION and not resolved(pen, subject)
+    return subject.kind == Kind.LESION and not gone(pen, subject)
 
 
 def _all_searched(organs: Sequence[Subject], pen: Pen) -> bool:
@@ -263,11 +252,6 @@ def _says_something(pen: Pen, subject_id: str) -> bool:
     """Whether a sentence of the draft rests on a fact about the subject that says more than that it was in view."""
     facts = {fact.id for fact in pen.of(subject_id) if fact.quantity != "coverage" or fact.value == "outside_view"}
     return any(facts & set(line.facts) for line in pen.lines)
-
-
-def _coverage(pen: Pen, subject: Subject) -> str:
-    fact = pen.coverage(subject)
-    return str(fact.value) if fact is not None else ""
 
 
 def _of(pen: Pen, organ: str) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -130,3 +131,25 @@ def test_what_stands_for_many_is_known() -> None:
     assert any(s.text.startswith("Five further nodules in the right lung") for s in report.statements)
     assert unsupported(report) == []
     assert report.omitted == ()
+
+
+@pytest.mark.parametrize("code", ["en", "de"])
+def test_structures_that_no_lexicon_knows_are_told_by_their_names(code: str) -> None:
+    names = ("gluteus maximus muscle", "gluteus medius muscle", "deep muscle of back", "common iliac vein", "hip")
+    sides = (Side.LEFT, Side.RIGHT)
+    subjects = [Subject(f"{name}-{side}", f"{name} {side}", Kind.ORGAN, name, side) for name in names for side in sides]
+    subjects.append(Subject("veins", "veins", Kind.ORGAN, "portal vein and splenic vein"))
+    facts = []
+    for n, subject in enumerate(subjects):
+        facts.append(Fact(f"v{n}", subject.id, "volume", 100.0 + 40 * n, "mL"))
+        facts.append(Fact(f"c{n}", subject.id, "coverage", "assessed" if n % 4 > 1 else "partly_in_view"))
+    report = check(draft(Facts(tuple(subjects), tuple(facts), "CT"), "ct-abdomen", language_code=code))
+    assert unsupported(report) == []
+    assert len([s for s in report.statements if not s.placeholder and re.search(r" m[Ll]\b", s.text)]) == len(subjects)
+    if code == "en":
+        said = [statement.text for statement in report.statements]
+        assert "Both gluteus maximus muscles are only partly included in the field of view." in said
+        assert "Both deep muscles of back are only partly included in the field of view." in said
+        assert any(text.endswith("portal vein and splenic vein have a volume of 500 mL.") for text in said), said
+        changed = check(edited(report, "140 mL", "240 mL"))
+        assert len(unsupported(changed)) >= 1
