@@ -32,7 +32,8 @@ def nothing_there(world: World, claim: Claim, site: Site) -> Judged:
         if outcome.verdict is Verdict.CONTRADICTED and world.place(site, best) is Match.UNKNOWN and not claim.definite:
             outcome = replace(outcome, verdict=Verdict.UNVERIFIABLE)
         absent = world.absent(claim.finding, site)
-        if absent is None or outcome.verdict is not Verdict.UNVERIFIABLE or world.place(site, best) is Match.UNKNOWN:
+        elsewhere = world.place(site, best) is Match.UNKNOWN and kind_match(world, claim, best) is Match.YES
+        if absent is None or outcome.verdict is not Verdict.UNVERIFIABLE or elsewhere:
             return Judged(outcome, [best])
     known = [t for t in world.things if kind_match(world, claim, t) is Match.YES and t.present]
     other_side = [t for t in known if world.nodes(site.nodes, t) is Match.YES and world.side(site, t) is Match.NO]

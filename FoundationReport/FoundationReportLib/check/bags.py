@@ -313,6 +313,8 @@ class Bagger:
             bag.compared = value
         head = next((m.kind for m in row[n + 1 :] if m.kind not in ("NEUTRAL", "DET", "SKIP", "MEASURE", "COUNT")), "")
         if mention.text.lower() in ("smaller", "larger", "bigger") and head == "FIND":
+            if not bag.select and not any(m.kind == "DET" or m.text.lower() in ("the", "one") for m in row[:n]):
+                bag.loosely = value  # "smaller renal cyst": than another one, or than before
             bag.select = bag.select or "other"  # "a second, smaller nodule"
             return
         if state.take_not():

@@ -80,6 +80,7 @@ class Claim:
     than: Site | None = None
     than_finding: str = ""
     compared: str = ""
+    loosely: str = ""
     quantity: str = ""
     pronoun: bool = False
     study: bool = False

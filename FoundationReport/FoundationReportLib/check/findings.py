@@ -39,7 +39,7 @@ def judge_finding(world: World, claim: Claim, context: list[Thing]) -> Judged:
     if claim.size in ("enlarged", "normal") and claim.finding == "lymph node":
         claim.enlarged_node = claim.size == "enlarged"
     if not claim.sites and context and claim.definite and not claim.plural:
-        fitting = [t for t in context if kind_match(world, claim, t) is not Match.NO]
+        fitting = [t for t in context if t.findings and kind_match(world, claim, t) is not Match.NO]
         if fitting:
             return Judged(best_outcome(world, claim, fitting), fitting)
     if claim.select in ("largest", "smallest", "second"):

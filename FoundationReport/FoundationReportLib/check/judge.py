@@ -12,7 +12,7 @@ from .changing import check_change, no_prior
 from .claims import STUDY_QUANTITIES, Claim, Site
 from .findings import judge_finding
 from .judged import Judged
-from .matching import size_of
+from .matching import kind_match, size_of
 from .organs import judge_organ
 from .predicates import best_outcome, best_thing, predicates
 from .study import check_coverage, check_normal, check_study_value
@@ -25,6 +25,8 @@ def judge(world: World, claim: Claim, context: list[Thing]) -> Judged:
     if claim.inherited and claim.unknown and judged.outcome.verdict is Verdict.CONTRADICTED and not claim.negated:
         # The word that was not understood may be the place, and the inherited one wrong.
         return Judged(replace(judged.outcome, verdict=Verdict.UNVERIFIABLE), judged.things)
+    if claim.loosely and len(judged.things) == 1:
+        judged = _than_what(world, claim, judged)
     if claim.hedged and judged.outcome.verdict is Verdict.SUPPORTED:
         return Judged(
             replace(
@@ -108,6 +110,18 @@ def _headless(world: World, claim: Claim, context: list[Thing]) -> Judged:
     if claim.count is not None and claim.plural:
         return Judged(unverifiable("What is counted is not said."))
     return Judged(unverifiable("What this is about could not be told."))
+
+
+def _than_what(world: World, claim: Claim, judged: Judged) -> Judged:
+    """ "Larger renal cyst": than another one of its kind; if there is none such, it is larger than before."""
+    thing = judged.things[0]
+    sign = 1 if claim.loosely == "larger" else -1
+    others = [t for t in world.things if t.present and t is not thing and kind_match(world, claim, t) is Match.YES]
+    if any(sign * size_of(thing, claim) > sign * size_of(t, claim) for t in others):
+        return judged
+    if not (thing.get("trend") or thing.get("prior") or thing.get("change")):
+        return judged
+    return Judged(worst([judged.outcome, check_change(world, thing, claim.loosely, claim)]), judged.things)
 
 
 def _only_bearer(world: World, claim: Claim, context: list[Thing]) -> Thing | None:

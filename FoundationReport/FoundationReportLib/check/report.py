@@ -156,7 +156,9 @@ def check_sentence(
             continue
         judged = judge(world, claim, things or context)
         if claim.negated and claim.select == "other":
-            named = _named_so_far(before, things, reading.claims[: reading.claims.index(claim)])
+            earlier = reading.claims[: reading.claims.index(claim)]
+            only = any(c.count is not None and c.count.strict and c.count.op == "=" for c in earlier)
+            named = _named_so_far([] if before is None and only else before, things, earlier)
             judged = Judged(no_others(world, claim, named or [], judged.outcome))
         if substantial and _about_nothing(claim):
             continue

@@ -180,6 +180,8 @@ class World:
                 continue
             if not nodes and not self._same_form(finding, search.finding):
                 continue
+            if not nodes and self._anywhere(finding) and not self._whole(search.organ):
+                continue  # looked for in one organ: that says nothing of the others
             if search.found and not self._accounted(search):
                 continue
             side = search.organ.side
@@ -192,6 +194,18 @@ class World:
         if wanted <= set(sided):
             return tuple(sided[s] for s in sorted(wanted))
         return None
+
+    def _anywhere(self, finding: str) -> bool:
+        """Whether it may be in any organ: a word of form ("lesion"), or a lymph node."""
+        known = self.lex.findings.get(finding)
+        return finding == "lymph node" or (known is not None and known.generic)
+
+    def _whole(self, organ: Thing) -> bool:
+        """Whether this is all that the study shows: the body, or the one organ with its parts."""
+        if "body" in organ.nodes:
+            return True
+        seen = [o for o in self.organs if not self.out_of_view(o)]
+        return all(self.within(o.nodes, organ) or o.nodes == organ.nodes for o in seen)
 
     def _looked_for(self, finding: str, search: Search) -> bool:
         return self.lex.finding_isa(finding, search.finding) or self._same_form(finding, search.finding)

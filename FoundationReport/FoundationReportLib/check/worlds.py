@@ -175,6 +175,10 @@ def _findings(world: World, subject: Subject) -> tuple[str, ...]:
         key = world.lex.key(subject.finding)
         found.append(" ".join(key))
         world.names.setdefault(key, []).append(Entry("FIND", FindingWord(found[0])))
+    if found and any(
+        m.kind == "FIND" and m.value.concept == "primary tumor" for m in read(subject.name.replace("_", " "), world.lex)
+    ):
+        found.append("primary tumor")
     if subject.kind is Kind.NODE and "lymph node" not in found:
         found.insert(0, "lymph node")
     if subject.kind is Kind.LESION and not found:

@@ -119,6 +119,8 @@ def write_absence(pen: Pen, facts: Sequence[Fact]) -> None:
     place = words.organ(subject.organ, side, "in", subject.region) if subject.organ else ""
     if subject.kind in FINDINGS:
         place = words.place(subject)
+        if not facts[0].of:
+            nothing = words.finding(subject, "no")  # a node's station stands before it
     if any(coverage_of(pen, pen.facts.subject(fact.subject)) == "partly_in_view" for fact in facts):
         place = words.part("in_part", of=words.organ(subject.organ, side, "of", subject.region))
     if words.is_placed(finding):
