@@ -213,6 +213,10 @@ def _add_places(lex: Lexicon, data: dict[str, Any]) -> None:
             tuple(item.get("host", ())),
         )
         lex.add([*item["words"], name], Entry("SITE", (name, item.get("side", ""))))
+        for word in (*item["words"], name):
+            if word.startswith("lateral ") and item.get("paired"):  # "right lateral" alone is a side
+                for side in ("left", "right"):
+                    lex.add([f"{side} {word}"], Entry("SITE", (name, side)))
     for n in range(1, 13):
         lex.places[f"rib {n}"] = Place(f"rib {n}", ("rib",), "rib number", paired=True)
     for n in range(1, 8):
