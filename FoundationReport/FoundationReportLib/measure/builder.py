@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from .. import __version__
@@ -11,6 +11,8 @@ from ..model import Code, Fact, Facts, Source, Subject
 from .quantities import QUANTITIES
 
 Value = float | int | str | bool
+
+_NAMED = 5  # subjects that a warning names; the others it counts
 
 
 @dataclass
@@ -97,3 +99,11 @@ class Builder:
             study=dict(study),
             warnings=tuple(self.warnings),
         )
+
+
+def listed(names: Sequence[str], last: str = "and") -> str:
+    """Names in quotation marks for a warning: '"a", "b" and "c"', of many the first and how many others."""
+    quoted = [f'"{name}"' for name in names]
+    if len(quoted) > _NAMED:
+        quoted = [*quoted[: _NAMED - 1], f"{len(quoted) - _NAMED + 1} others"]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} {last} {quoted[-1]}"

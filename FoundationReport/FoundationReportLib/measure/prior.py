@@ -15,7 +15,7 @@ from datetime import datetime
 from ..errors import MeasurementError
 from ..model import Fact, Facts, Kind, Subject
 from ..rules.recist import Candidate, diameter, select_targets
-from .builder import Builder
+from .builder import Builder, listed
 from .counts import Search
 from .matching import Matches, compatible, is_finding, match
 from .subjects import IMAGE_ID, unique_id
@@ -74,6 +74,12 @@ def add_changes(
     if studies:
         last = studies[-1]
         days = _days(last.facts.study.get("date", ""), date)
+        if days is not None and days < 0:
+            builder.warn(
+                "The earlier study is dated after this one, so no interval was computed; see whether the two were "
+                "exchanged, and give earlier studies from the oldest to the newest."
+            )
+            days = None
         if days is not None:
             builder.add(IMAGE_ID, "interval", days, "dates of the two studies", by="header")
         for subject in list(builder.subjects.values()):
@@ -82,10 +88,12 @@ def add_changes(
     chosen = _targets(builder, studies, targets)
     for name in chosen.ids:
         builder.add(name, "target", True, chosen.method, by=chosen.by)
-    for name in chosen.lost:
+    if chosen.lost:
+        what, them = ("Target lesion", "it") if len(chosen.lost) == 1 else ("Target lesions", "them")
+        has, is_gone = ("has", "it is gone") if len(chosen.lost) == 1 else ("have", "they are gone")
         builder.warn(
-            f'Target lesion "{name}" of the earlier study has no match in this one, so the sum of diameters was left '
-            "out; draw it, or state that its organ was searched for it and it is gone."
+            f"{what} {listed(chosen.lost)} of the earlier study {has} no match in this one, so the sum of diameters "
+            f"was left out; draw {them}, or state that the organ was searched for {them} and {is_gone}."
         )
     if chosen.ids and not chosen.lost:
         _add_sums(builder, chosen.ids, studies)
@@ -144,8 +152,8 @@ def _add_new(builder: Builder, subject: Subject, last: _Study) -> None:
     if subject.id in last.matches.unclear:
         names = [s.name for s in last.facts.subjects if s.id in last.matches.left_over and compatible(subject, s)]
         builder.warn(
-            f'"{subject.name}" was not compared, since it cannot be told whether it is {_or(names)} of the earlier '
-            "study; give the same finding the same name in both."
+            f'"{subject.name}" was not compared, since it cannot be told whether it is {listed(names, "or")} of '
+            "the earlier study; give the same finding the same name in both."
         )
         return
     if _was_looked_for(last.facts, subject):
@@ -176,16 +184,14 @@ def _was_looked_for(facts: Facts, subject: Subject) -> bool:
 
 def _add_gone(builder: Builder, last: _Study, searched: Sequence[Search]) -> None:
     """Earlier findings without a match: resolved if their organ was searched, else only a warning."""
+    lost: dict[str, list[str]] = {}
     for old in (last.facts.subject(name) for name in last.matches.left_over):
         unclear = [builder.subjects[name] for name in last.matches.unclear]
         if any(compatible(subject, old) for subject in unclear):
             continue
         search = next((s for s in searched if s.organ == old.organ and s.finding in ("lesion", old.finding)), None)
         if search is None:
-            builder.warn(
-                f'"{old.name}" of the earlier study has no match in this one; draw it, or state that the '
-                f"{old.organ or 'place'} was searched for it and it is gone."
-            )
+            lost.setdefault(old.organ or "place", []).append(old.name)
             continue
         name = unique_id(old.name, builder.subjects)
         builder.subjects[name] = Subject(
@@ -199,6 +205,12 @@ def _add_gone(builder: Builder, last: _Study, searched: Sequence[Search]) -> Non
                 method = "the same measurement of the earlier study"
                 builder.add(name, "prior", fact.value, method, unit=fact.unit, of=quantity, prior=stamp)
         builder.add(name, "trend", "resolved", "searched for and not found", prior=stamp)
+    for place, names in lost.items():
+        has, it, is_gone = ("has", "it", "it is gone") if len(names) == 1 else ("have", "them", "they are gone")
+        builder.warn(
+            f"{listed(names)} of the earlier study {has} no match in this one; draw {it}, or state that the {place} "
+            f"was searched for {it} and {is_gone}."
+        )
 
 
 def _targets(builder: Builder, studies: Sequence[_Study], wanted: Sequence[str] | None) -> _Targets:
@@ -312,8 +324,3 @@ def _days(earlier: str, later: str) -> int | None:
         return (datetime.strptime(later, "%Y%m%d") - datetime.strptime(earlier, "%Y%m%d")).days
     except ValueError:
         return None
-
-
-def _or(names: Sequence[str]) -> str:
-    quoted = [f'"{name}"' for name in names]
-    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"

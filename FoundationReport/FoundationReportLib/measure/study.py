@@ -12,7 +12,7 @@ from FoundationSegLib.volume import Volume
 
 from ..errors import MeasurementError
 from ..model import Facts, Kind
-from .builder import Builder
+from .builder import Builder, listed
 from .counts import Search, add_counts
 from .coverage import add_coverage
 from .header import ImageHeader, read_header
@@ -107,9 +107,11 @@ def measure(
     add_sides(builder, middle, regions, (Kind.ORGAN,))
     add_locations(builder, regions, parts, vertebrae)
     add_sides(builder, middle, regions, (Kind.LESION, Kind.NODE, Kind.OTHER))
+    _warn_placeless(builder)
     add_coverage(builder, image, regions, parts, vertebrae, header)
     add_counts(builder, searched)
     earlier = _earlier(prior)
+    _warn_unlike(builder, image, modality, earlier)
     add_changes(builder, earlier, targets, header.date if header is not None else "", searched)
     return builder.build(modality, _study(image, header))
 
@@ -159,6 +161,29 @@ def _warn_overlaps(builder: Builder, measured: Sequence[Measured]) -> None:
         ]
         for sentence in overlap_warnings(items):
             builder.warn(sentence)
+
+
+def _warn_placeless(builder: Builder) -> None:
+    """Lesions of which neither their names nor a drawn organ say where they are; a report can only name their side."""
+    names = [s.name for s in builder.subjects.values() if s.kind == Kind.LESION and not s.organ]
+    if names:
+        it, lies = ("its", "lies") if len(names) == 1 else ("their", "lie")
+        builder.warn(
+            f"Nothing says in which organ {listed(names)} {lies}; put it into {it} name (such as brain lesion), or "
+            "draw the organ too."
+        )
+
+
+def _warn_unlike(builder: Builder, image: Volume, modality: str, earlier: Sequence[Facts]) -> None:
+    """An earlier study that cannot be compared as it should be."""
+    if any(facts.study.get("fingerprint") == image.fingerprint for facts in earlier):
+        builder.warn("An earlier study is this very image; what it says of change is that of the drawings alone.")
+    others = sorted({facts.modality for facts in earlier if facts.modality and modality} - {modality})
+    if others:
+        builder.warn(
+            f"An earlier study is {' and '.join(others)} and this one {modality}; sizes of different methods are not "
+            "comparable (RECIST 1.1 asks for the same method), so judge every change from the images."
+        )
 
 
 def _earlier(prior: Prior | Sequence[Prior] | None) -> tuple[Facts, ...]:

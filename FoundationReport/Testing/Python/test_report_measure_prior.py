@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from FoundationReportLib.errors import MeasurementError
 from FoundationReportLib.measure import ImageHeader, Search, measure
+from FoundationReportLib.measure.builder import listed
 from FoundationReportLib.measure.matching import match
 from FoundationReportLib.model import Fact, Facts
 from report_phantom import BoolArray, ellipsoid, grid, positions, record, volume_of
@@ -308,3 +309,34 @@ def test_a_prior_without_any_lesion_in_common() -> None:
 def test_a_prior_that_is_none_is_refused() -> None:
     with pytest.raises(MeasurementError, match="prior study"):
         measure(VOLUME, [record("liver", LIVER)], prior=["x"])  # type: ignore[list-item]
+
+
+def test_an_exchanged_order_a_same_image_and_another_method_are_said() -> None:
+    late, early = _study({"a": 30}, "20240501"), _study({"a": 24}, "20240101")
+    exchanged = _study({"a": 30}, "20240101", replace(early, study={**early.study, "date": "20240501"}))
+    assert any("dated after this one" in sentence for sentence in exchanged.warnings)
+    assert not [f for f in exchanged.facts if f.quantity in ("interval", "doubling_time")]
+    right = _study({"a": 30}, "20240501", early)
+    assert [f for f in right.facts if f.quantity == "doubling_time"]
+    assert any("this very image" in sentence for sentence in right.warnings)  # the phantoms share their voxels
+    other = replace(late, modality="MR", study={**late.study, "fingerprint": "other"})
+    warnings = _study({"a": 30}, "20240601", other).warnings
+    assert any("is MR and this one CT" in sentence for sentence in warnings)
+    assert not any("this very image" in sentence for sentence in warnings)
+
+
+def test_many_without_a_match_are_one_sentence() -> None:
+    names = [f"Liver metastasis {n}" for n in range(7)]
+    assert listed(names) == (
+        '"Liver metastasis 0", "Liver metastasis 1", "Liver metastasis 2", "Liver metastasis 3" and 3 others'
+    )
+    new = _study({"c": 20}, prior=_study({"a": 30, "b": 40, "c": 20}))
+    sentence = next(sentence for sentence in new.warnings if "no match in this one" in sentence)
+    assert sentence.startswith('"liver metastasis a" and "liver metastasis b" of the earlier study have no match')
+
+
+def test_a_lesion_of_no_organ_is_said() -> None:
+    placeless = measure(VOLUME, [record("MS lesion", _ball(PLACES["a"], (6, 6, 6)))])
+    assert any('in which organ "MS lesion" lies' in sentence for sentence in placeless.warnings)
+    placed = measure(VOLUME, [record("brain lesion", _ball(PLACES["a"], (6, 6, 6)))])
+    assert not any("in which organ" in sentence for sentence in placed.warnings)
