@@ -112,6 +112,7 @@ class LivePanel:
 
     def onNewSegment(self) -> None:
         self.live.newSegment()
+        self.live.positive = True  # a new segment begins with what it is, not with what it is not
 
     def onRemovePrompt(self) -> None:
         for item in self.ui.promptList.selectedItems():
@@ -265,14 +266,16 @@ class LivePanel:
         live, ui = self.live, self.ui
         running = live.status.state in (State.RUNNING, State.CANCELLING)
         problem = live.problem()
-        waiting = any(not done for _key, _prompt, done in live.prompts())
+        waiting = live.outdated
         ui.newSegmentButton.enabled = not problem
         ui.undoButton.enabled = live.canUndo
         ui.redoButton.enabled = live.canRedo
         ui.removePromptButton.enabled = bool(ui.promptList.selectedItems())
         ui.cancelButton.enabled = live.status.state is State.RUNNING
         ui.updateButton.enabled = waiting and not running and not problem
-        ui.updateButton.toolTip = problem or _("Predict with the prompts as they are now.")
+        ui.updateButton.toolTip = problem or (
+            _("Predict with the prompts as they are now.") if waiting else _("The segment follows its prompts already.")
+        )
         ui.replayButton.enabled = bool(live.state.book) and not running and not problem
         ui.growButton.enabled = not running
         ui.editorButton.enabled = bool(live.segmentId) and segment_editor.isAvailable()

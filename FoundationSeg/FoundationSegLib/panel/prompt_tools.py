@@ -13,7 +13,7 @@ import slicer
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
-from ..errors import FoundationSegError
+from ..errors import FoundationSegError, PromptError
 from ..scene.live import Event
 from ..scene.place import PointPlacer
 from ..scene.prompt_nodes import isPromptNode
@@ -155,6 +155,9 @@ class PromptTools(VTKObservationMixin):
         if self._tool == POINT:
             self._placePoints()
         elif self._tool is not None:
+            problem = self._live.problem()
+            if problem:
+                raise PromptError(problem)
             self._strokes.setViews(self._views.all())
             self._strokes.start(StrokeKind(self._tool), self._live.positive)
 

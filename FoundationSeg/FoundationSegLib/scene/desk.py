@@ -18,7 +18,7 @@ from ..prompts import Prompt, TextPrompt
 from . import prompt_nodes
 from .history import EditingHistory, FindEditor
 from .parameters import FoundationSegParameters
-from .rounds import Key, entries_of, pending_keys
+from .rounds import Key, entries_of, follow, pending_keys, rounds_of
 from .segment_books import SegmentBooks
 from .segment_state import ModelChoice, SegmentState
 from .status import Event
@@ -208,6 +208,14 @@ class Desk:
         present = self._present()[0]
         waiting = set(pending_keys(self._state().book, present))
         return [(key, prompt, key not in waiting) for key, prompt in present.items()]
+
+    @property
+    def outdated(self) -> bool:
+        """Whether prompts of the current segment were added, moved or removed since its last result."""
+        if not self.segmentId:
+            return False
+        book = self._state().book
+        return rounds_of(follow(book, self._present()[0])) != rounds_of(book)
 
     def removePrompt(self, key: Key) -> None:
         """Remove one prompt's markup; the result follows."""

@@ -346,7 +346,8 @@ class LiveSegmentation(Desk):
             same = _("Replayed {segment}: the same to the voxel, {volume:.1f} mL")
             other = _("Replayed {segment}: {voxels} voxels differ from before, {volume:.1f} mL; undo brings them back")
             text = (same if task.differing == 0 else other) + "".join(f"\n{note}" for note in task.notes())
-        self._say(text.format(segment=name, volume=volume, seconds=task.elapsed, voxels=task.differing))
+        said = text.format(segment=name, volume=volume, seconds=task.elapsed, voxels=task.differing)
+        self._say(said + _hiddenNote(node, segmentId))
         self._expectation.learn(task.choice.name, task.choice.device, task.first, task.elapsed)
         self._declined = None
         self._overlay.outdated()
@@ -441,6 +442,8 @@ class LiveSegmentation(Desk):
         if node is not None:
             self._books.sync(node)
             if not self.segmentId:
+                if self.parameters.segmentId and task is None:
+                    self._message, self._isError = "", False  # it was about a segment that is gone
                 ids = list(node.GetSegmentation().GetSegmentIDs())
                 self.parameters.segmentId = ids[-1] if ids else ""
             prompt_nodes.showOnly(node, self.segmentId)
@@ -468,3 +471,15 @@ class LiveSegmentation(Desk):
     def _want(self, kind: Kind) -> None:
         self._wanted, self._look = kind, True
         self._announceWork()
+
+
+def _hiddenNote(segmentationNode: Any, segmentId: str) -> str:
+    """A line that says why a result cannot be seen; "" where it can."""
+    display = segmentationNode.GetDisplayNode()
+    if display is None:
+        return ""
+    if not display.GetVisibility():
+        return "\n" + _("The segmentation is hidden; show it with its eye in the module Data.")
+    if not display.GetSegmentVisibility(segmentId):
+        return "\n" + _("The segment is hidden; show it with its eye in the list of segments.")
+    return ""

@@ -199,6 +199,44 @@ class PanelTest(PanelTestCase):
         self.widget.onModelChosen("compact", None)
         self.assertFalse(ui.nameRow.visible)
 
+    def test_what_a_person_could_wonder_about_is_said(self) -> None:
+        ui, live, tools = self.ui, self.live, self.widget.tools
+        # A removed prompt is a change, too.
+        self.click(ON)
+        self.click(CORNER, positive=False)
+        ui.autoUpdateBox.checked = False
+        self.assertFalse(ui.updateButton.enabled)
+        before = self.voxels()
+        ui.promptList.item(1).setSelected(True)
+        ui.removePromptButton.click()
+        self.settle()
+        self.assertIn("press Update", self.status)
+        ui.updateButton.click()
+        self.settle()
+        self.assertGreater(self.voxels(), before)
+        self.assertFalse(ui.updateButton.enabled)
+        ui.autoUpdateBox.checked = True
+        # A result that cannot be seen is no riddle.
+        display = live.segmentationNode.GetDisplayNode()
+        display.SetSegmentVisibility(live.segmentId, False)
+        self.click(CORNER, positive=False)
+        self.assertIn("The segment is hidden", self.status)
+        display.SetVisibility(False)
+        self.click((8, 10, 10))
+        self.assertIn("The segmentation is hidden", self.status)
+        # A new segment begins with what it is.
+        live.positive = False
+        ui.newSegmentButton.click()
+        self.assertTrue(live.positive and tools.ui.positiveButton.checked)
+        # Nothing is said of what is gone, and no tool is handed out that has nothing to work on.
+        live.segmentationNode.GetSegmentation().RemoveAllSegments()
+        self.settle()
+        self.assertEqual(self.status, "")
+        ui.volumeSelector.setCurrentNode(None)
+        for tool in ("point", "box", "scribble", "lasso"):
+            tools.setTool(tool)
+            self.assertEqual((tools.tool, tools.ui.hintLabel.text), (None, "Choose a volume."))
+
     def test_undo_redo_and_replay_have_buttons(self) -> None:
         self.click(ON)
         before = self.voxels()

@@ -193,6 +193,7 @@ class PromptToolsTest(LiveTestCase):
         slicer.app.layout = None  # no main window: no views, and no errors
         tools = PromptTools(self.qt.QWidget(), self.live)
         tools.enter()
+        self.live.setVolume(self.addVolume("next"))
         tools.setTool("scribble")
         self.assertEqual(tools.tool, "scribble")
         tools.close()
@@ -204,6 +205,11 @@ class PromptToolsTest(LiveTestCase):
         self.assertIn("volume", self.tools.ui.hintLabel.text)
         self.show("prompt-tools-error")
         self.tools.ui.scribbleButton.click()
+        self.assertEqual((self.tools.tool, self.checked()), (None, ["positive"]))
+        self.assertIn("volume", self.tools.ui.hintLabel.text)
+        parametersOf(self.scene).volume = self.volume
+        self.tools.ui.scribbleButton.click()
+        parametersOf(self.scene).volume = None  # while the tool is in the hand
         self.view.drag((150, 100), (220, 100))
         self.assertIn("volume", self.tools.ui.hintLabel.text)
         parametersOf(self.scene).volume = self.volume
