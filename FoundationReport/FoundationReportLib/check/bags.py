@@ -11,6 +11,7 @@ from .chunks import Chunk
 from .claims import Claim, Count, Site, Value, fits
 from .lexicon import Lexicon
 from .mentions import Measure, Mention
+from .rows import narrower, of_places, of_the, ranging, than_follows
 
 
 class Bagger:
@@ -73,7 +74,8 @@ class Bagger:
             self._late_quantity(bag, value)
         elif kind == "NEG":
             state.neg = not state.take_not()  # "is not absent"
-            if mention.text.lower() == "neither" and following is not None and following.kind == "SITE":
+            nor = any(m.text.lower() == "nor" for m in row[n + 1 :])  # "neither the patella nor the tibia"
+            if mention.text.lower() == "neither" and following is not None and following.kind == "SITE" and not nor:
                 state.sides.append(("both", "neither"))
         elif kind == "NEGAFTER":
             state.negafter = True
@@ -84,8 +86,11 @@ class Bagger:
             bag.hedged |= mention.text.lower() not in _ADJECTIVES
         elif kind == "COUNT":
             self._counted(bag, state, value, row, n)
+        elif kind == "SELECT" and value == "all" and of_places(bag, row, n):
+            state.sides.append(("both", "each"))
         elif kind == "SELECT":
             bag.select = bag.select or value
+            bag.everywhere |= value == "all" and n + 1 < len(row) and row[n + 1].text.lower() in _PARTS
             bag.uptake |= "avid" in mention.text.lower() or "hypermetabolic" in mention.text.lower()
         elif kind == "CHANGE":
             self._change(bag, state, value, mention, row, n)
@@ -189,9 +194,9 @@ class Bagger:
             elif state.cmp in ("<", "max"):
                 count = Count("<=", count.n - (1 if bound in ("fewer than", "less than") else 0), True)
             state.cmp = ""
-        if bag.count is not None and bag.count.op == count.op == "=" and _of_the(row, n):
+        if bag.count is not None and bag.count.op == count.op == "=" and of_the(row, n):
             bag.partitive = bag.count
-        bag.count = _narrower(bag.count, count)
+        bag.count = narrower(bag.count, count)
         bag.plural |= count.n > 1
 
     def _than_before(self, bag: Claim, state: _State) -> bool:
@@ -294,7 +299,7 @@ class Bagger:
             state.than, bag.compared = False, ""
         since = state.from_ and measure.to is None and bool(bag.changes)  # "decreased from 160 mL"
         value = Value(measure, quantity, state.prior or since, state.cmp, state.by)
-        if measure.to is not None and (state.from_ or bag.changes) and not _ranging(mention):
+        if measure.to is not None and (state.from_ or bag.changes) and not ranging(mention):
             before = replace(measure, to=None)
             now = replace(measure, values=(measure.to,), to=None)
             if state.range:
@@ -306,7 +311,7 @@ class Bagger:
         state.cmp, state.by = "", False
 
     def _change(self, bag: Claim, state: _State, value: str, mention: Mention, row: list[Mention], n: int) -> None:
-        if value in ("larger", "smaller") and _than_follows(row[n + 1 :]):
+        if value in ("larger", "smaller") and than_follows(row[n + 1 :]):
             bag.compared = value
             return
         if value == "smaller" and mention.text.lower() in ("lower", "less") and state.quantity:
@@ -430,6 +435,9 @@ class _State:
         return was
 
 
+_PARTS = {"lobe", "lobes", "segment", "segments", "level", "levels", "station", "stations"}
+
+
 _COMPARED = {
     "larger": "larger",
     "bigger": "larger",
@@ -445,42 +453,6 @@ _LININGS = {"pleura", "pericardium", "peritoneum", "pulmonary artery", "mediasti
 
 
 _VERBS = {"is", "are", "was", "were", "lies", "lie", "located", "situated", "centered", "lying"}
-
-
-def _narrower(old: Count | None, new: Count) -> Count:
-    """Which of two counts of one thing is kept: the exact one, else what says more ("at least five scattered lesions")."""
-    if old is None or new.op == "=":
-        return new
-    if old.op == "=":
-        return old
-    if old.op == new.op:
-        pick = max if new.op == ">=" else min
-        return pick(old, new, key=lambda count: count.n)
-    return old if new.op == ">=" else new
-
-
-def _of_the(row: list[Mention], n: int) -> bool:
-    """ "two of the three": whether "of" stands between two counts."""
-    for mention in reversed(row[:n]):
-        if mention.kind == "COUNT":
-            return any(m.text.lower() == "of" for m in row[row.index(mention) : n])
-        if mention.kind not in ("NEUTRAL", "DET"):
-            return False
-    return False
-
-
-def _than_follows(rest: list[Mention]) -> bool:
-    """Whether "than" comes next, at most a quantity or a property away ("higher uptake than")."""
-    for mention in rest:
-        if mention.kind == "THAN":
-            return True
-        if mention.kind not in ("NEUTRAL", "DET", "SKIP", "UPTAKE", "QUANTITY", "DENSITY", "AVID"):
-            return False
-    return False
-
-
-def _ranging(mention: Mention) -> bool:
-    return "-" in mention.text or "\u2013" in mention.text
 
 
 _ADJECTIVES = {"suspicious", "concerning", "worrisome", "apparent", "indeterminate"}

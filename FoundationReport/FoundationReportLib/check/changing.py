@@ -197,6 +197,8 @@ def _against_numbers(
     reason = f"{name}: {before:.3g} before, {now:.3g} now ({percent:+.0f}%)."
     numbers = any(v.prior or v.by for v in claim.values)
     plain = change.removeprefix("not ")
+    if plain == "stable" and stable and trend in ("larger", "smaller"):
+        return unverifiable(f"{reason} The facts say {trend}, by less than counts as changed.", fact)
     if plain == "stable":
         return yes_no(stable, change == plain, reason, fact)
     right = delta > 0 if plain == "larger" else delta < 0

@@ -81,6 +81,7 @@ class Claim:
     than_finding: str = ""
     compared: str = ""
     loosely: str = ""
+    everywhere: bool = False
     quantity: str = ""
     pronoun: bool = False
     study: bool = False

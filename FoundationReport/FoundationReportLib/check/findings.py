@@ -8,7 +8,7 @@ from dataclasses import replace
 from ..model import Verdict
 from .absence import no_finding, nothing_there
 from .agreement import Outcome, capital, contradicted, supported, unverifiable, worst
-from .claims import Claim, Count, Site
+from .claims import Claim, Count, Site, many
 from .counting import compare_counts, count_things
 from .judged import Judged
 from .matching import kind_match, organ_nodes, sites_of, size_of, things_at
@@ -20,7 +20,7 @@ from .world import Match, Thing, World, fact_ids
 def judge_finding(world: World, claim: Claim, context: list[Thing]) -> Judged:
     if claim.coverage:
         return Judged(unverifiable("Whether this was assessed is not among the facts."))
-    if claim.finding == "aneurysm" and claim.sites:
+    if claim.finding == "aneurysm" and claim.sites and not many(claim):
         sized = replace(claim, finding="", size="normal" if claim.negated else "enlarged", negated=False, density=[])
         judged = judge_organ(world, sized)
         if judged.outcome.verdict is not Verdict.UNVERIFIABLE:
@@ -94,7 +94,8 @@ def finding_at(world: World, claim: Claim, site: Site) -> Judged:
     yes = things_at(world, claim, site, gone="resolved" in claim.changes)
     if not yes and resolved:
         yes = things_at(world, claim, site, gone=True)
-    if "resolved" in claim.changes and any(not t.present for t in yes):
+    all_of_them = claim.select == "all" or (claim.plural and claim.definite)
+    if "resolved" in claim.changes and any(not t.present for t in yes) and not all_of_them:
         yes = [t for t in yes if not t.present]
     if claim.select in ("largest", "smallest", "second"):
         return selected(world, claim, site, yes)
@@ -136,14 +137,13 @@ def selected(world: World, claim: Claim, site: Site, here: list[Thing]) -> Judge
 
 
 def of_things(world: World, claim: Claim, site: Site, things: list[Thing]) -> Judged:
-    many = claim.plural or (claim.count is not None and claim.count.n > 1) or claim.select == "all"
     if claim.count is not None and (claim.count.strict or claim.count.n > 1 or claim.count.op == ">="):
         counted = count_things(world, claim, site, things)
     else:
         counted = supported(
             f"{capital(things[0].label)} is among the facts.", *(f for t in things for f in t.facts[:1])
         )
-    if many:
+    if many(claim):
         return Judged(worst([counted, of_all(world, claim, things)]), things)
     best = best_thing(world, claim, things)
     outcome = predicates(world, claim, best)

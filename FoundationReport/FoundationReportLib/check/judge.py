@@ -25,6 +25,9 @@ def judge(world: World, claim: Claim, context: list[Thing]) -> Judged:
     if claim.inherited and claim.unknown and judged.outcome.verdict is Verdict.CONTRADICTED and not claim.negated:
         # The word that was not understood may be the place, and the inherited one wrong.
         return Judged(replace(judged.outcome, verdict=Verdict.UNVERIFIABLE), judged.things)
+    if claim.everywhere and judged.outcome.verdict is Verdict.SUPPORTED and not claim.negated:
+        reason = "That it is in every part is not among the facts."
+        return Judged(replace(judged.outcome, verdict=Verdict.UNVERIFIABLE, reason=reason), judged.things)
     if claim.loosely and len(judged.things) == 1:
         judged = _than_what(world, claim, judged)
     if claim.hedged and judged.outcome.verdict is Verdict.SUPPORTED:

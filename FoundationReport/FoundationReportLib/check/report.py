@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from ..model import Fact, Facts, Judgement, Kind, Report, Verdict
+from ..model import Fact, Facts, Judgement, Kind, Origin, Report, Verdict
 from .absence import no_others
 from .agreement import Outcome, contradicted, supported, unverifiable, worst
 from .changing import no_prior
@@ -56,6 +56,7 @@ def check_text(facts: Facts, text: str) -> TextCheck:
 
 def check(report: Report) -> Report:
     """The report with a judgement on every statement, and with the facts that no statement tells."""
+    from ..drafting.mentioned import omitted_by_template
     from ..drafting.stated import stated
 
     world = world_of(report.facts)
@@ -85,8 +86,12 @@ def check(report: Report) -> Report:
             outcome = worst([c.outcome for c in checked[first:last]])
         statements.append(replace(statement, judgement=_judgement(outcome)))
         if outcome.verdict is not Verdict.CONTRADICTED:
-            told |= set(statement.facts)
-    return replace(report, statements=tuple(statements), omitted=_omitted(world, checked, told))
+            told |= set(outcome.facts)
+            # What a person made of a template's sentence tells what is read in it.
+            told |= set(statement.facts) if statement.origin is Origin.TEMPLATE else set()
+    silent = _omitted(world, checked, told)
+    omitted = omitted_by_template(report, told | _read_facts(checked), silent)
+    return replace(report, statements=tuple(statements), omitted=omitted)
 
 
 def _judgement(outcome: Outcome) -> Judgement:
@@ -220,9 +225,7 @@ def _study_side(world: World, claim: Claim) -> list[Outcome]:
         if site.side not in ("left", "right"):
             continue
         there = [
-            t
-            for t in world.organs
-            if t.side and world.nodes(site.nodes, t) is Match.YES and not world.out_of_view(t)
+            t for t in world.organs if t.side and world.nodes(site.nodes, t) is Match.YES and not world.out_of_view(t)
         ]
         if there and all(t.side not in ("both", site.side) for t in there):
             out.append(contradicted(f"The study shows the {there[0].side} side.", *there[0].facts[:1]))
@@ -336,9 +339,7 @@ def _omitted(world: World, checked: Iterable[Checked], told: Iterable[str]) -> t
         spoken |= {t.subject.id for t in item.told}
         if item.outcome.verdict is not Verdict.CONTRADICTED:
             spoken |= {t.subject.id for t in item.things}
-            ids |= set(item.outcome.facts)
-            for part in item.parts:
-                ids |= set(part.facts)
+    ids |= _read_facts(checked)
     spoken |= {f.subject for f in world.facts.facts if f.id in ids and f.subject}
     out = []
     for subject in world.facts.subjects:
@@ -350,6 +351,12 @@ def _omitted(world: World, checked: Iterable[Checked], told: Iterable[str]) -> t
         if fact is not None:
             out.append(fact.id)
     return tuple(out)
+
+
+def _read_facts(checked: Iterable[Checked]) -> set[str]:
+    """Ids of the facts that decided on sentences which are not wrong."""
+    right = [item for item in checked if item.outcome.verdict is not Verdict.CONTRADICTED]
+    return {name for item in right for outcome in (item.outcome, *item.parts) for name in outcome.facts}
 
 
 def _leading(facts: tuple[Fact, ...]) -> Fact | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from ..model import Fact, Facts, Kind, Source, Subject
 from ..rules import Rule, Suggestion, rule, rules, suggest
 from ..wording import capital
-from .lesions import gone, by_size, common_place, named, resolved, size_of, write_findings
+from .lesions import by_size, common_place, gone, named, resolved, size_of, write_findings
 from .pen import Pen
 
 _HARMLESS = ("cyst", "hemangioma")  # as a rule; they come last, they are not left out
