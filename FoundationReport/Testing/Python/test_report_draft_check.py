@@ -153,3 +153,31 @@ def test_structures_that_no_lexicon_knows_are_told_by_their_names(code: str) -> 
         assert any(text.endswith("portal vein and splenic vein have a volume of 500 mL.") for text in said), said
         changed = check(edited(report, "140 mL", "240 mL"))
         assert len(unsupported(changed)) >= 1
+
+
+def test_what_the_template_wants_mentioned_is_missed_in_what_a_person_writes() -> None:
+    nodule = Subject("n1", "n", Kind.LESION, "lung", Side.RIGHT, "nodule")
+    facts = (
+        Fact("p", "n1", "presence", "present"),
+        Fact("l", "n1", "long_axis", 20.0, "mm"),
+        Fact("s", "n1", "short_axis", 15.0, "mm"),
+        Fact("t", "n1", "trend", "larger"),
+        Fact("c", "n1", "change_percent", 33.0, "%", "long_axis"),
+        Fact("b", "n1", "prior", 15.0, "mm", "long_axis"),
+        Fact("i", "image", "comparison", True),
+    )
+    image = Subject("image", "image", Kind.IMAGE)
+    report = check(draft(Facts((image, nodule), facts, "CT"), "oncology"))
+    assert report.omitted == ()
+    for statement in [s for s in report.statements if not s.placeholder and set(s.facts) & {"p", "l", "t"}][1:]:
+        report = report.dismiss(statement.id)
+    (left,) = [s for s in report.statements if not s.placeholder and set(s.facts) & {"p", "l", "t"}]
+
+    def omitted(text: str) -> set[str]:
+        return set(report.edit(left.id, text).check().omitted)
+
+    assert omitted("The heart is not enlarged.") == {"l", "t"}
+    assert omitted("A nodule is present in the right lung.") == {"l", "t"}
+    assert omitted("A 20 mm nodule is present in the right lung.") == {"t"}
+    assert omitted("A 20 mm nodule in the right lung, larger than in the prior study.") == set()
+    assert omitted("A 20 mm nodule in the right lung, previously 15 mm.") == set()
