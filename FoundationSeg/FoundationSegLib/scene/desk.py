@@ -198,7 +198,7 @@ class Desk:
         self._onPromptsChanged()
 
     def promptNodes(self) -> list[Any]:
-        """The markups nodes that are prompts of the current segment, held ones included, in the scene's order."""
+        """The nodes that are prompts of the current segment, held ones included, in the scene's order."""
         return prompt_nodes.promptNodes(self.segmentationNode, self.segmentId) if self.segmentId else []
 
     def prompts(self) -> list[tuple[Key, Prompt, bool]]:
