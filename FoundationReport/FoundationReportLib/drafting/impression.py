@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from ..model import Fact, Facts, Kind, Source, Subject
 from ..rules import Rule, Suggestion, rule, rules, suggest
 from ..wording import capital
-from .lesions import by_size, common_place, gone, named, resolved, size_of, write_findings
+from .lesions import axes_of, by_size, common_place, gone, named, resolved, size_of, write_findings, write_further
 from .pen import Pen
 
 _HARMLESS = ("cyst", "hemangioma")  # as a rule; they come last, they are not left out
@@ -59,6 +59,7 @@ def write_impression(pen: Pen) -> None:
             # "Two lesions, the largest" would leave open whether the cyst beside them is one.
             for subject in members[:_LISTED]:
                 _write_short(pen, subject)
+            _write_unlisted(pen, members[_LISTED:])
             continue
         if nodes:  # a group counts the small ones too, for what it says is how many were measured
             members = [s for s in by_size(pen, pen.facts.subjects) if s.kind == Kind.NODE and not gone(pen, s)]
@@ -72,6 +73,22 @@ def write_impression(pen: Pen) -> None:
             pen.say(pen.language.sentence("resolved", the=name), [pen.text(subject, "trend")])
     if len(pen.lines) == before:
         pen.ask(pen.language.part("impression_missing"))
+
+
+def _write_unlisted(pen: Pen, subjects: Sequence[Subject]) -> None:
+    """The others of an organ whose findings are of several kinds, kind by kind; what changed is told one by one."""
+    kinds: dict[str, list[Subject]] = {}
+    for subject in subjects:
+        kinds.setdefault(subject.finding, []).append(subject)
+    for alike in kinds.values():
+        told = [s for s in alike if len(alike) == 1 or not axes_of(pen, s) or _trend(pen, s) in ("new", "larger")]
+        for subject in told:
+            _write_short(pen, subject)
+        rest = [s for s in alike if s not in told]
+        if len(rest) == 1:
+            _write_short(pen, rest[0])
+        else:
+            write_further(pen, rest)
 
 
 def _rank(pen: Pen, members: Sequence[Subject]) -> tuple[bool, bool]:

@@ -33,8 +33,11 @@ def write_findings(pen: Pen, subjects: Iterable[Subject], details: Sequence[str]
         if len(alike) <= _DESCRIBED or _has_grown(pen, subject) or not axes_of(pen, subject):
             _write_finding(pen, subject, _DEFAULT_DETAILS if details is None else details)
     for alike in many.values():
-        others = alike[_DESCRIBED:]
-        _write_further(pen, [s for s in others if not _has_grown(pen, s) and axes_of(pen, s)])
+        others = [s for s in alike[_DESCRIBED:] if not _has_grown(pen, s) and axes_of(pen, s)]
+        if len(others) == 1:
+            _write_finding(pen, others[0], _DEFAULT_DETAILS if details is None else details)
+        else:
+            write_further(pen, others)
 
 
 def _has_grown(pen: Pen, subject: Subject) -> bool:
@@ -42,8 +45,8 @@ def _has_grown(pen: Pen, subject: Subject) -> bool:
     return trend is not None and trend.value in ("new", "larger")
 
 
-def _write_further(pen: Pen, subjects: Sequence[Subject]) -> None:
-    """How many others there are, and how large they are at most."""
+def write_further(pen: Pen, subjects: Sequence[Subject]) -> None:
+    """How many others of one kind there are, and how large they are at most."""
     if not subjects:
         return
     words = pen.language

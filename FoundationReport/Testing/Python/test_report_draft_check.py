@@ -181,3 +181,19 @@ def test_what_the_template_wants_mentioned_is_missed_in_what_a_person_writes() -
     assert omitted("A 20 mm nodule is present in the right lung.") == {"t"}
     assert omitted("A 20 mm nodule in the right lung, larger than in the prior study.") == set()
     assert omitted("A 20 mm nodule in the right lung, previously 15 mm.") == set()
+
+
+@pytest.mark.parametrize("code", ["en", "de"])
+@pytest.mark.parametrize("number", [7, 8, 11])
+def test_an_impression_of_many_kinds_leaves_none_out(code: str, number: int) -> None:
+    sides = (Side.LEFT, Side.RIGHT)
+    subjects = [Subject(f"m{n}", f"m{n}", Kind.LESION, "", sides[n % 2], "metastasis") for n in range(number - 1)]
+    subjects.append(Subject("t", "t", Kind.LESION, "", Side.NONE, "tumor"))
+    facts = []
+    for n, subject in enumerate(subjects):
+        facts.append(Fact(f"l{n}", subject.id, "long_axis", 60.0 - 4 * n, "mm"))
+        facts.append(Fact(f"s{n}", subject.id, "short_axis", 40.0 - 3 * n, "mm"))
+    report = check(draft(Facts(tuple(subjects), tuple(facts), "PT"), "oncology", language_code=code))
+    assert unsupported(report) == []
+    told = {name for s in report.statements if s.section == "impression" for name in s.facts}
+    assert {f"l{n}" for n in range(number)} <= told
