@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the cross-check of reports does on the corpus of planted errors, as a table per kind and half; and its speed.
 
-    python Testing/Benchmarks/checker.py [--half dev|test|both] [--json FILE]
+    python Testing/Benchmarks/checker.py [--half dev|test|outside|both] [--json FILE]
 
 Rates only: which sentence of the test half was judged how is not printed, so that no rule is written on it.
 """
@@ -38,6 +38,8 @@ def table(half: str, found: Rates) -> str:
     lines = [f"{half} half"]
     for name, part, whole, bar, most in BARS:
         n, of = getattr(found, part), getattr(found, whole)
+        if not of:
+            continue
         lines.append(f"  {name:<50} {100 * n / of:5.1f} %  ({n}/{of}, bar {'<=' if most else '>='} {100 * bar:g} %)")
     lines.append(f"  {'kind':<12}{'n':>5}{'contradicted':>14}{'unverifiable':>14}{'supported':>11}")
     for kind, counts in sorted(found.kinds.items()):
@@ -62,7 +64,7 @@ def speed(name: str = "onco_response", sentences: int = 40, repeats: int = 5) ->
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--half", choices=["dev", "test", "both"], default="both")
+    parser.add_argument("--half", choices=["dev", "test", "outside", "both"], default="both")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     options = parser.parse_args(argv)
     fast = speed()

@@ -128,7 +128,7 @@ def _than_what(world: World, claim: Claim, judged: Judged) -> Judged:
 
 
 def _only_bearer(world: World, claim: Claim, context: list[Thing]) -> Thing | None:
-    """ "The metabolic tumor volume is 38 mL": of the one thing that has such a value, if what was spoken of has none."""
+    """ "The metabolic tumor volume is 38 mL": of the one thing that has it, if what was spoken of has none."""
     wanted = {v.quantity for v in claim.values if v.quantity} & _OWN_QUANTITIES
     if len(wanted) != 1 or claim.pronoun:
         return None

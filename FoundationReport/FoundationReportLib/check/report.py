@@ -225,7 +225,9 @@ def _study_side(world: World, claim: Claim) -> list[Outcome]:
         if site.side not in ("left", "right"):
             continue
         there = [
-            t for t in world.organs if t.side and world.nodes(site.nodes, t) is Match.YES and not world.out_of_view(t)
+            t
+            for t in (*world.organs, *world.things)
+            if t.side and world.nodes(site.nodes, t) is Match.YES and not world.out_of_view(t)
         ]
         if there and all(t.side not in ("both", site.side) for t in there):
             out.append(contradicted(f"The study shows the {there[0].side} side.", *there[0].facts[:1]))

@@ -14,7 +14,7 @@ def of_places(bag: Claim, row: list[Mention], n: int) -> bool:
 
 
 def narrower(old: Count | None, new: Count) -> Count:
-    """Which of two counts of one thing is kept: the exact one, else what says more ("at least five scattered lesions")."""
+    """Which of two counts of a thing is kept: the exact one, else what says more ("at least five scattered")."""
     if old is None or new.op == "=":
         return new
     if old.op == "=":

@@ -20,7 +20,11 @@ _ORDER = [Verdict.SUPPORTED, Verdict.UNVERIFIABLE, Verdict.CONTRADICTED]
 
 @dataclass
 class Rates:
-    """Counts over one half. `fact`: errors that a fact contradicts; `reports`: texts with (or without) an omission."""
+    """Counts over one part.
+
+    `fact`: errors that a fact contradicts; `open`: statements that no fact decides, `left_open` of them unverifiable;
+    `reports`: texts with (or without) an omission.
+    """
 
     true: int = 0
     supported: int = 0
@@ -29,13 +33,15 @@ class Rates:
     flagged: int = 0
     fact: int = 0
     contradicted: int = 0
+    open: int = 0
+    left_open: int = 0
     reports: int = 0
     reports_right: int = 0
     kinds: dict[str, Counter[str]] = field(default_factory=dict)
 
 
 def items(half: str) -> list[dict[str, Any]]:
-    """The sentences of "dev" or "test"."""
+    """The sentences of "dev", "test" or "outside"."""
     read: list[dict[str, Any]] = json.loads((FOLDER / f"sentences_{half}.json").read_text(encoding="utf-8"))
     return read
 
@@ -55,7 +61,8 @@ def rates(half: str) -> Rates:
     out = Rates()
     for item in items(half):
         facts = facts_of(item["facts"])
-        kinds = out.kinds.setdefault(item.get("kind", "true"), Counter())
+        undecided = "truth" in item and item["truth"] is None
+        kinds = out.kinds.setdefault("undecided" if undecided else item.get("kind", "true"), Counter())
         kinds["n"] += 1
         if "report" in item:
             omitted = {facts.fact(i).subject for i in check_text(facts, "\n".join(item["report"])).omitted}
@@ -66,7 +73,10 @@ def rates(half: str) -> Rates:
             continue
         found = verdict(facts, item["text"])
         kinds[found.value] += 1
-        if item["truth"]:
+        if item["truth"] is None:
+            out.open += 1
+            out.left_open += found is Verdict.UNVERIFIABLE
+        elif item["truth"]:
             out.true += 1
             out.supported += found is Verdict.SUPPORTED
             out.false_alarms += found is Verdict.CONTRADICTED
