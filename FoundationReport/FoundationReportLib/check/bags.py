@@ -54,6 +54,7 @@ class Bagger:
         if kind == "FIND":
             self._finding(bag, state, mention)
         elif kind == "SITE":
+            bag.lies |= bag.located
             self._site(state, value, mention)
         elif kind == "SIDE":
             head = next((m.kind for m in row[n + 1 :] if m.kind in ("FIND", "SITE")), "")

@@ -82,6 +82,7 @@ class Claim:
     compared: str = ""
     loosely: str = ""
     everywhere: bool = False
+    lies: bool = False
     quantity: str = ""
     pronoun: bool = False
     study: bool = False

@@ -36,6 +36,10 @@ def judge_finding(world: World, claim: Claim, context: list[Thing]) -> Judged:
         return Judged(outcome)
     if claim.partitive is not None and claim.count is not None:
         return some_of(world, claim)
+    if claim.lies and claim.select == "all" and not claim.predicated:
+        elsewhere = _not_there(world, claim)
+        if elsewhere is not None:
+            return Judged(contradicted(f"{capital(elsewhere.label)} does not lie there.", *elsewhere.facts[:1]))
     if claim.size in ("enlarged", "normal") and claim.finding == "lymph node":
         claim.enlarged_node = claim.size == "enlarged"
     if not claim.sites and context and claim.definite and not claim.plural:
@@ -60,6 +64,16 @@ def judge_finding(world: World, claim: Claim, context: list[Thing]) -> Judged:
         things = [t for p in parts for t in p.things]
         return Judged(worst([count_total(world, claim, things), *(p.outcome for p in parts if not p.things)]), things)
     return Judged(worst([p.outcome for p in parts]), [t for p in parts for t in p.things])
+
+
+def _not_there(world: World, claim: Claim) -> Thing | None:
+    """ "Both lesions lie in the left lobe": one of them in the same organ that does not."""
+    sites = sites_of(world, claim)
+    organs = Site(tuple(dict.fromkeys(n for s in sites for n in organ_nodes(world, s))))
+    if not organs.nodes:
+        return None
+    pool = things_at(world, replace(claim, sites=[]), organs)
+    return next((t for t in pool if all(world.place(s, t) is Match.NO for s in sites)), None)
 
 
 def some_of(world: World, claim: Claim) -> Judged:

@@ -27,7 +27,7 @@ def best_outcome(world: World, claim: Claim, things: list[Thing]) -> Outcome:
 
 
 def of_all(world: World, claim: Claim, things: list[Thing]) -> Outcome:
-    """A plural: words hold for each; a bound for each; a number for one of them; "up to" for the largest."""
+    """A plural: words hold for each; a bound for each; a number for one of them, or all; "up to" for the largest."""
     outcomes: list[Outcome] = []
     for value in claim.values:
         each = [check_value(world, t, value, claim) for t in things]
@@ -38,6 +38,8 @@ def of_all(world: World, claim: Claim, things: list[Thing]) -> Outcome:
         elif value.cmp == "max":
             top = max(things, key=lambda t: size_of(t, claim))
             outcomes.append(check_value(world, top, value, claim))
+        elif claim.select == "all" and len(claim.values) == 1:
+            outcomes.append(worst(each))
         else:
             outcomes.append(min(each, key=lambda o: o.rank))
     bare = replace(claim, values=[], persists=claim.persists and claim.count is None)
