@@ -176,10 +176,15 @@ class Bagger:
             bag.definite = True
         elif kind == "NEUTRAL" and mention.text.lower() in ("only", "solely", "exclusively") and bag.count is not None:
             bag.count = replace(bag.count, strict=True)
+        elif kind == "NEUTRAL" and mention.text.lower() in ("only", "sole") and not bag.finding:
+            bag.sole = Site()
         elif kind == "NEUTRAL" and mention.text.lower() == "ago":
             bag.values = [replace(v, prior=True) for v in bag.values]
         elif kind == "NEUTRAL" and mention.text.lower() in _VERBS and (bag.finding or bag.select):
             bag.located = True
+            if bag.sole is not None:  # of which place it is the only one, is said before the verb
+                side = state.sides[0][0] if len(state.sides) == 1 else ""
+                bag.sole = Site(tuple(node for nodes, _, _ in state.sites for node in nodes), side)
         elif kind == "NEUTRAL" and mention.text.lower().startswith(("rang", "vary", "varies")):
             state.range = True
         if kind not in ("NEUTRAL", "DET", "SKIP", "NOT"):

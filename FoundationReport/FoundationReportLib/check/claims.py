@@ -83,6 +83,7 @@ class Claim:
     loosely: str = ""
     everywhere: bool = False
     lies: bool = False
+    sole: Site | None = None
     quantity: str = ""
     pronoun: bool = False
     study: bool = False

@@ -36,6 +36,10 @@ def judge_finding(world: World, claim: Claim, context: list[Thing]) -> Judged:
         return Judged(outcome)
     if claim.partitive is not None and claim.count is not None:
         return some_of(world, claim)
+    if claim.sole is not None and claim.located and not _narrowed(claim):
+        pool = things_at(world, replace(claim, sites=[]), claim.sole)
+        if len(pool) > 1:
+            return Judged(contradicted(f"The facts have {len(pool)}.", *(f for t in pool for f in t.facts[:1])), pool)
     if claim.lies and claim.select == "all" and not claim.predicated:
         elsewhere = _not_there(world, claim)
         if elsewhere is not None:
@@ -64,6 +68,13 @@ def judge_finding(world: World, claim: Claim, context: list[Thing]) -> Judged:
         things = [t for p in parts for t in p.things]
         return Judged(worst([count_total(world, claim, things), *(p.outcome for p in parts if not p.things)]), things)
     return Judged(worst([p.outcome for p in parts]), [t for p in parts for t in p.things])
+
+
+def _narrowed(claim: Claim) -> bool:
+    """ "The only new lesion", "the only node above 10 mm": the only one of those that are so."""
+    bounds = any(v.cmp for v in claim.values)
+    narrow = claim.changes or claim.avid or claim.enlarged_node or claim.size or claim.density or claim.restricted
+    return bool(bounds or narrow or claim.unknown or claim.plural or claim.target or claim.finding == "abnormality")
 
 
 def _not_there(world: World, claim: Claim) -> Thing | None:

@@ -118,6 +118,14 @@ def verdicts(facts: Facts, text: str) -> list[Verdict]:
         (BRAIN, "Left frontal mass. No other lesions.", [S, C]),
         (BRAIN, "Left frontal mass. Metastasis of the right cerebellum. No other lesions.", [S, S, S]),
         (BRAIN, "Two lesions, the larger one in the left frontal lobe; no other lesions.", [S]),
+        # "All", "both" and "the only one".
+        (BRAIN, "Both lesions lie in the left hemisphere.", [C]),
+        (BRAIN, "All lesions are supratentorial.", [C]),
+        (BRAIN, "One supratentorial and one infratentorial lesion.", [S]),
+        (BRAIN, "Both lesions measure 41 mm.", [C]),
+        (BRAIN, "The only intracranial lesion is a 41 mm left frontal mass.", [C]),
+        (BRAIN, "The only left-sided brain lesion is a 41 mm frontal mass.", [S]),
+        (BRAIN, "The only cerebellar lesion is 9 mm.", [S]),
         # What "findings" are compatible with denies and asserts nothing of other findings.
         (BRAIN, "No acute infarct. No hydrocephalus. Findings most compatible with glioblastoma.", [U, U, U]),
         (BRAIN, "No infarct. There is an infarct.", [C, C]),
