@@ -211,6 +211,13 @@ def regrid(logits: npt.NDArray[np.float32], source: Region, target: Region, outs
     return np.where(known, out, np.float32(outside))
 
 
+def squared_distances(size: int, coordinate: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Squared distance (size, size, size) of each grid point to a coordinate (3,), in grid units."""
+    z, y, x = ((np.arange(size, dtype=np.float32) - c) ** 2 for c in coordinate)
+    result: npt.NDArray[np.float32] = z[:, None, None] + y[None, :, None] + x[None, None, :]
+    return result
+
+
 def _interpolate(array: npt.NDArray[np.float32], position: FloatArray, axis: int) -> npt.NDArray[np.float32]:
     """Linear interpolation at `position` along one axis, constant beyond the ends."""
     length = array.shape[axis]

@@ -20,7 +20,7 @@ from .cues import Cues, cues_of, inside_box
 from .errors import PromptError
 from .predictor import Array, CancelToken, Decoded, EmbeddingCache, ModelIdentity, Predictor, Progress
 from .prompts import MaskPrompt, Point, Round, Scribble
-from .region import Box3, CanonicalFrame, Region, regrid, sample_mask, to_voxels
+from .region import Box3, CanonicalFrame, Region, regrid, sample_mask, squared_distances, to_voxels
 from .segmenter import Prediction
 from .volume import Volume
 from .walker import second_opinion
@@ -200,11 +200,11 @@ class RegionSegmenter:
         surplus = np.zeros_like(mask)
         if len(positive) == 0 or mask.all() or self.policy.surplus == 0:
             return previous.logits
-        to_positive = np.min([_squared_distances(mask.shape[0], c) for c in positive], axis=0)
+        to_positive = np.min([squared_distances(mask.shape[0], c) for c in positive], axis=0)
         for coordinate in grid.point_coords[grid.point_labels == 0]:
             place = tuple(np.rint(coordinate).astype(int))
             if all(0 <= p < n for p, n in zip(place, mask.shape, strict=True)) and mask[place]:
-                distance = _squared_distances(mask.shape[0], coordinate)
+                distance = squared_distances(mask.shape[0], coordinate)
                 reach = self.policy.surplus**2 * distance[~mask].min()
                 surplus |= distance < np.minimum(to_positive, reach)
         return np.where(surplus & mask, np.float32(_OUTSIDE_LOGIT), previous.logits)
@@ -215,14 +215,14 @@ class RegionSegmenter:
         A click on a leak lies just under the surface; one in the middle of what is no part of the structure lies deep.
         """
         mask = previous.logits > 0
-        if not mask.any() or mask.all():
+        if self.policy.walker_share == 0 or not mask.any() or mask.all():
             return 0.0
         radius = (3 * float(mask.sum()) / (4 * np.pi)) ** (1 / 3)
         grid = cues_of(round_, self.volume, self.frame).on_grid(previous.region)
         deepest = 0.0
         for coordinate in grid.point_coords[grid.point_labels == 0]:
             if mask[tuple(np.clip(np.rint(coordinate).astype(int), 0, mask.shape[0] - 1))]:
-                deepest = max(deepest, float(_squared_distances(mask.shape[0], coordinate)[~mask].min()) ** 0.5)
+                deepest = max(deepest, float(squared_distances(mask.shape[0], coordinate)[~mask].min()) ** 0.5)
         return min(1.0, 2 * deepest / radius)
 
     def _one_way(self, round_: Round, previous: RegionPrediction, region: Region, decoded: Decoded) -> Decoded:
@@ -356,9 +356,10 @@ class _Run:
         The walker's world ends near the clicks. It is asked about what is small, and where clicks have shown that the
         model is wrong; a lone click leaves more to the model, which knows sizes.
         """
-        share = (
-            self.policy.walker_share * (1 - 0.5 ** len(self.cues.labels)) * max(self._near(region, decoded), self.doubt)
-        )
+        most = self.policy.walker_share * (1 - 0.5 ** len(self.cues.labels))
+        if most == 0 or self.cues.boxes:  # with a box the two together were measured to be no better
+            return decoded
+        share = most * max(self._near(region, decoded), self.doubt)
         if share < 0.01:
             return decoded
         with self._stage("walker"):
@@ -374,7 +375,7 @@ class _Run:
         clicks = grid.point_coords[grid.point_labels == 1]
         if not mask.any() or len(clicks) == 0:
             return 0.0
-        nearest = np.min([_squared_distances(region.size, click) for click in clicks], axis=0)
+        nearest = np.min([squared_distances(region.size, click) for click in clicks], axis=0)
         return float((nearest[mask] <= (self.policy.walker_reach / region.spacing) ** 2).mean())
 
     def _touched(self, logits: Array, region: Region) -> bool:
@@ -463,13 +464,6 @@ def largest_component(mask: BoolArray) -> BoolArray:
     if not mask.any():
         return mask
     result: BoolArray = cc3d.largest_k(mask.astype(np.uint8), k=1, connectivity=18) > 0
-    return result
-
-
-def _squared_distances(size: int, coordinate: Array) -> Array:
-    """Squared distance (size, size, size) of each grid point to a coordinate (3,), in grid units."""
-    z, y, x = ((np.arange(size, dtype=np.float32) - c) ** 2 for c in coordinate)
-    result: Array = z[:, None, None] + y[None, :, None] + x[None, None, :]
     return result
 
 

@@ -77,10 +77,24 @@ def test_beyond_the_margin_is_background() -> None:
     assert opinion[tuple(far)] == 0 and opinion[tuple(near)] > 0.9
 
 
-def test_a_box_and_lone_negative_clicks_give_no_opinion() -> None:
-    volume = grey_block()
-    assert opinion_at(volume, Box((10, 10, 10), (40, 40, 40)), Point((20, 20, 20)))[1] is None
-    assert opinion_at(volume, Point((20, 20, 20), positive=False))[1] is None
+def test_lone_negative_clicks_give_no_opinion() -> None:
+    assert opinion_at(grey_block(), Point((20, 20, 20), positive=False))[1] is None
+
+
+def test_with_a_box_the_walker_is_not_asked() -> None:
+    rounds = ((Box((10, 10, 10), (50, 50, 50)), Point((30, 30, 30))), (Point((45, 30, 30), positive=False),))
+
+    def stages(*given: tuple[Point | Box, ...]) -> set[str]:
+        policy = RegionPolicy(walker_share=0.9, walker_reach=1000.0)
+        segmenter = RegionSegmenter(grey_block(), BrightPredictor(), EmbeddingCache(), policy)
+        previous = None
+        for number in range(len(given)):
+            previous = segmenter.predict(given[: number + 1], previous)
+        assert previous is not None
+        return set(previous.timings)
+
+    assert "walker" not in stages(*rounds)
+    assert "walker" in stages((Point((30, 30, 30)),), rounds[1])  # the very same clicks without the box
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -134,7 +148,8 @@ def bright_ball(radius_mm: float) -> Volume:
 
 
 def test_a_deep_negative_click_raises_the_doubt_and_a_shallow_one_hardly() -> None:
-    segmenter = RegionSegmenter(bright_ball(40), BrightPredictor(), EmbeddingCache(), RegionPolicy())
+    policy = RegionPolicy(walker_share=0.02)  # doubt is kept only where the walker may be asked
+    segmenter = RegionSegmenter(bright_ball(40), BrightPredictor(), EmbeddingCache(), policy)
     first = segmenter.predict(((Point((75.0, 60.0, 60.0)),),), None)
     assert first.doubt == 0
 
@@ -148,7 +163,8 @@ def test_a_deep_negative_click_raises_the_doubt_and_a_shallow_one_hardly() -> No
 
 
 def test_doubt_stays_with_the_prediction() -> None:
-    segmenter = RegionSegmenter(bright_ball(40), BrightPredictor(), EmbeddingCache(), RegionPolicy())
+    policy = RegionPolicy(walker_share=0.02)  # doubt is kept only where the walker may be asked
+    segmenter = RegionSegmenter(bright_ball(40), BrightPredictor(), EmbeddingCache(), policy)
     rounds = ((Point((75.0, 60.0, 60.0)),), (Point((60.0, 60.0, 60.0), positive=False),), (Point((80.0, 60.0, 60.0)),))
     first = segmenter.predict(rounds[:1], None)
     second = segmenter.predict(rounds[:2], first)
