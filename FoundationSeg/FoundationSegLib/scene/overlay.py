@@ -57,7 +57,9 @@ class UncertaintyLayer:
                 composite.SetForegroundVolumeID(volumeId)
                 composite.SetForegroundOpacity(opacity)
         self._before.clear()
-        for node in (self._node, self._colors):
+        # The scene does not remove a display node along with its volume.
+        display = None if self._node is None else self._node.GetDisplayNode()
+        for node in (self._node, display, self._colors):
             if node is not None and self._scene.IsNodePresent(node):
                 self._scene.RemoveNode(node)
         self._node = self._colors = None

@@ -289,7 +289,6 @@ class SceneTest(LiveTestCase):
         composite = self.addNode("SliceComposite")
         composite.SetForegroundVolumeID(self.volume.GetID())
         composite.SetForegroundOpacity(0.25)
-        count = self.scene.GetNumberOfNodes()
         self.live.showUncertainty(True)
         self.settle()
         self.assertEqual(composite.GetForegroundVolumeID(), self.volume.GetID())  # there is nothing to show yet
@@ -308,7 +307,12 @@ class SceneTest(LiveTestCase):
         self.assertEqual(composite.GetForegroundOpacity(), 0.25)
         nodes = (self.scene.GetNthNode(n) for n in range(self.scene.GetNumberOfNodes()))
         self.assertFalse([node.GetName() for node in nodes if "ncertainty" in (node.GetName() or "")])
-        self.assertGreater(self.scene.GetNumberOfNodes(), count)
+        count = self.scene.GetNumberOfNodes()
+        self.live.showUncertainty(True)
+        self.settle()
+        self.assertIsNotNone(self.live._overlay.layer.node)
+        self.live.showUncertainty(False)
+        self.assertEqual(self.scene.GetNumberOfNodes(), count)
 
     def test_observers_can_be_ended(self) -> None:
         heard: list[str] = []
