@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from FoundationSegLib.volume import FloatArray
 
-from .region import Region
+from .region import Region, line_ends
 
 _DIRECTIONS = 192
 _STARTS = 8
@@ -73,15 +73,10 @@ def _farthest(points: FloatArray, index: int) -> tuple[float, int]:
 
 def _surface_points(region: Region) -> FloatArray:
     """(n, 3) RAS mm: half a voxel beyond the first and the last voxel of every line along i, j and k."""
-    found = []
-    for axis in range(3):
-        mask = np.moveaxis(region.mask, axis, 2)
-        lines = np.argwhere(mask.any(axis=2))
-        values = mask[lines[:, 0], lines[:, 1]]
-        first = values.argmax(axis=1) - 0.5
-        last = values.shape[1] - 0.5 - values[:, ::-1].argmax(axis=1)
-        for ends in (first, last):
-            found.append(np.insert(lines.astype(np.float64), axis, ends, axis=1))
+    found: list[FloatArray] = []
+    for axis, half in enumerate(0.5 * np.eye(3)):
+        first, last = line_ends(region.mask, axis)
+        found += [first - half, last + half]
     return region.volume.kji_to_ras(np.concatenate(found) + region.start)
 
 

@@ -8,13 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from FoundationSegLib.volume import FloatArray
 
 from ..model import Kind, Subject
 from .anatomy import anatomy
 from .builder import Builder
 from .inputs import part_of
-from .region import BoolArray, Box3, Region, directions_mm
+from .region import BoolArray, Box3, IntArray, Region, directions_mm, line_ends
 
 REACH_MM = 25.0
 """Distances up to this are measured; what is farther away is not said to be near anything."""
@@ -200,7 +199,7 @@ def _gap(region: Region, around: _Surroundings, other: BoolArray) -> float:
     if masked[there] <= 0:
         return 0.0
     steps = directions_mm(region.volume)
-    here = _ends_near(around.mask)
+    here = _outermost(around.mask)
     difference = (here - np.array(there)) @ steps
     lengths = np.linalg.norm(difference, axis=1)
     nearest = int(lengths.argmin())
@@ -209,16 +208,9 @@ def _gap(region: Region, around: _Surroundings, other: BoolArray) -> float:
     return max(float(lengths[nearest]) - voxel, 0.0)
 
 
-def _ends_near(mask: BoolArray) -> FloatArray:
+def _outermost(mask: BoolArray) -> IntArray:
     """(n, 3) indices of the outermost voxels of the mask: first and last of every line along each axis."""
-    found = []
-    for axis in range(3):
-        turned = np.moveaxis(mask, axis, 2)
-        lines = np.argwhere(turned.any(axis=2))
-        values = turned[lines[:, 0], lines[:, 1]]
-        for last in (values.argmax(axis=1), values.shape[1] - 1 - values[:, ::-1].argmax(axis=1)):
-            found.append(np.insert(lines, axis, last, axis=1))
-    return np.concatenate(found).astype(np.float64)
+    return np.concatenate([ends for axis in range(3) for ends in line_ends(mask, axis)])
 
 
 def _add_level(

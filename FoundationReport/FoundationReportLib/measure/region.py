@@ -52,7 +52,7 @@ class Region:
 
         Every extreme of a linear function over the voxels is taken by one of them.
         """
-        return _ends(self.mask)
+        return np.concatenate(line_ends(self.mask, 2))
 
     @cached_property
     def centroid_ras(self) -> tuple[float, float, float]:
@@ -103,12 +103,14 @@ def _span(hits: BoolArray) -> slice | None:
     return slice(int(found[0]), int(found[-1]) + 1) if len(found) else None
 
 
-def _ends(mask: BoolArray) -> IntArray:
-    rows = np.argwhere(mask.any(axis=2))
-    lines = mask[rows[:, 0], rows[:, 1]]
-    first = lines.argmax(axis=1)
-    last = lines.shape[1] - 1 - lines[:, ::-1].argmax(axis=1)
-    return np.concatenate([np.column_stack([rows, first]), np.column_stack([rows, last])])
+def line_ends(mask: BoolArray, axis: int) -> tuple[IntArray, IntArray]:
+    """Indices (n, 3) (k, j, i) of the first and of the last voxel of every line along an array axis that has any."""
+    turned = np.moveaxis(mask, axis, 2)
+    lines = np.argwhere(turned.any(axis=2))
+    values = turned[lines[:, 0], lines[:, 1]]
+    first = values.argmax(axis=1)
+    last = values.shape[1] - 1 - values[:, ::-1].argmax(axis=1)
+    return np.insert(lines, axis, first, axis=1), np.insert(lines, axis, last, axis=1)
 
 
 def directions_mm(volume: Volume) -> FloatArray:
