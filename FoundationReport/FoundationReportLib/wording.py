@@ -22,7 +22,6 @@ from .measure.quantities import display, rounded
 from .measure.subjects import VERTEBRA, anatomy
 from .model import Fact, Kind, Side, Subject
 
-LANGUAGE_SCHEMA = "foundation-report/language/1"
 _WITHOUT_SIZE = {
     "sized": "one",
     "sized_new": "one_new",
@@ -193,11 +192,6 @@ class Language:
     def finding_named(self, finding: str, form: str, count: int = 0) -> str:
         """The same by the finding's name alone ("no nodule")."""
         return self._finding_form(self._finding_entry(finding), form, "", "", count)
-
-    def finding_word(self, finding: str, many: bool = False) -> str:
-        """The bare noun."""
-        word: str = self._finding_entry(finding)["nouns" if many else "noun"]
-        return word
 
     def is_placed(self, finding: str) -> bool:
         """Whether the finding's own name says where it is ("pleural effusion")."""

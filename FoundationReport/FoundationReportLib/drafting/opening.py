@@ -26,7 +26,7 @@ def write_history(pen: Pen, context: ClinicalContext | None) -> None:
         ):
             for text in texts:
                 if text.strip():
-                    pen.say(words.sentence(key, text=_ended(text)), [pen.image(key)] if key == "indication" else [])
+                    pen.say(words.sentence(key, text=_ended(text)))
     if len(pen.lines) == before:
         pen.ask(words.part("history_missing"))
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ..model import Fact, Facts, Kind, Side, Subject
 from ..rules import Answers
+from ..templates import words
 from ..wording import Language, capital
 
 # The right side first, as it lies first to a reader of axial images.
@@ -92,7 +93,7 @@ class Pen:
         """The facts of these quantities that can be said of the subject, in this order."""
         found = []
         for quantity in quantities:
-            if quantity not in self.language.data["details"]:
+            if not self.language.has_detail(quantity):
                 continue
             fact = self.number(subject, quantity, of="craniocaudal" if quantity == "extent" else "")
             # The mean of anything but HU has no meaning of its own.
@@ -114,6 +115,4 @@ class Pen:
 
 def label_of(item: Mapping[str, Mapping[str, str]], key: str, language: Language) -> str:
     """A label of a template's item in the draft's language."""
-    from ..templates import words
-
     return words(item[key], language.code)
