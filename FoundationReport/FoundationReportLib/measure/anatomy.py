@@ -26,7 +26,6 @@ class Organ:
         levels: highest and lowest vertebral level at which it usually lies (C1 = 1, T1 = 8, L1 = 20); None if unknown.
         listed: its coverage is stated in every study.
         code: SNOMED CT.
-        parts: names of its parts that have a code of their own ("upper lobe").
     """
 
     name: str
@@ -36,7 +35,6 @@ class Organ:
     levels: tuple[float, float] | None
     listed: bool
     code: Code
-    parts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -99,5 +97,4 @@ def _organ(line: Mapping[str, Any]) -> Organ:
         levels=(levels[0], levels[1]) if levels else None,
         listed=line.get("listed", False),
         code=Code(line["codes"][0], "SCT", line["name"]),
-        parts=tuple(part["name"] for part in line.get("parts", ())),
     )

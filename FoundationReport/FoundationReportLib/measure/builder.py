@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from .. import __version__
-from ..model import Code, Fact, Facts, Source, Subject
+from ..model import Fact, Facts, Source, Subject
 from .quantities import QUANTITIES
 
 Value = float | int | str | bool
@@ -81,7 +81,7 @@ class Builder:
         if sentence not in self.warnings:
             self.warnings.append(sentence)
 
-    def update(self, subject: str, *, code: Code | None = None, **changes: str) -> None:
+    def update(self, subject: str, **changes: str) -> None:
         """Replaces fields of a subject ("region", "organ", "side")."""
         self.subjects[subject] = replace(self.subjects[subject], **changes)  # type: ignore[arg-type]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -249,8 +249,7 @@ def _contrast(attributes: Attributes, words: str) -> tuple[str, str]:
 
 def _pet(slices: Sequence[Attributes]) -> PetHeader:
     first = slices[0]
-    radio: Mapping[Tag, object] = next(iter(items(first, _RADIO)), {})
-    dose: Attributes = radio  # type: ignore[assignment]
+    dose: Attributes = next(iter(items(first, _RADIO)), {})
     acquired = _earliest(
         _when(text(each, _ACQUISITION_DATETIME)) or _when(text(each, _ACQUISITION_DATE) + text(each, _ACQUISITION_TIME))
         for each in slices

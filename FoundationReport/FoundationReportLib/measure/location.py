@@ -114,7 +114,7 @@ def _host(builder: Builder, subject: Subject, containing: Collection[str], organ
     named = [organ for organ in containing if builder.subjects[organ].organ == subject.organ]
     if named:
         return min(named, key=lambda organ: (organs[organ].voxels, organ))
-    if subject.kind != Kind.NODE and any(s.organ == subject.organ for s in map(builder.subjects.get, organs) if s):
+    if subject.kind != Kind.NODE and any(builder.subjects[organ].organ == subject.organ for organ in organs):
         builder.warn(
             f'"{subject.name}" lies in "{builder.subjects[host].name}" although it is called a finding of the '
             f"{subject.organ}; correct the name or the segment."
@@ -180,7 +180,7 @@ def _add_depth(
     parts: Collection[str],
 ) -> None:
     """Distance to the surface of the organ that the finding lies in (capsule, pleura), if it is within reach."""
-    tissue = near.get(host, np.zeros_like(around.mask)) | around.mask
+    tissue = near[host] | around.mask
     for part in parts:
         # Lobes of the same organ may be all that is drawn of it.
         if part in near and builder.subjects[part].organ == builder.subjects[host].organ:

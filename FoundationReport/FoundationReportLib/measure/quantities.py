@@ -240,11 +240,6 @@ QUANTITIES: dict[str, Quantity] = {
 }
 
 
-def quantity(key: str) -> Quantity:
-    """The quantity of that key. Raises KeyError if there is none."""
-    return QUANTITIES[key]
-
-
 def dimension_of(fact: Fact) -> Dimension:
     """What a fact's value is: by its unit where it has one ("change" of a volume is a volume), else by its quantity."""
     unit = UNITS.get(fact.unit)

@@ -82,9 +82,7 @@ def describe(name: str, terminology: str | None = None) -> Description:
                 f'The name of segment "{name}" says {what} "{b}" and its coded term says "{a}"; '
                 "the coded term was used, so correct whichever is wrong."
             )
-    result = replace(
-        coded, region=coded.region or named.region, several=named.several, conflict=conflict, part=coded.part
-    )
+    result = replace(coded, region=coded.region or named.region, several=named.several, conflict=conflict)
     if named.finding and named.kind == coded.kind and coded.finding in ("", "lesion"):
         result = replace(result, finding=named.finding)
     if not result.organ:
