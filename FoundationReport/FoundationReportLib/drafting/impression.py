@@ -3,12 +3,25 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 from ..model import Fact, Facts, Kind, Source, Subject
-from ..rules import Rule, Suggestion, rule, rules, suggest
+from ..rules import Rule, Suggestion, recist, rule, rules, suggest
 from ..wording import capital
-from .lesions import axes_of, by_size, common_place, gone, named, resolved, size_of, write_findings, write_further
+from .lesions import (
+    axes_of,
+    by_size,
+    common_place,
+    gone,
+    has_grown,
+    named,
+    resolved,
+    size_of,
+    trend_of,
+    write_findings,
+    write_further,
+)
 from .pen import Pen
 
 _HARMLESS = ("cyst", "hemangioma")  # as a rule; they come last, they are not left out
@@ -64,7 +77,7 @@ def write_impression(pen: Pen) -> None:
         if nodes:  # a group counts the small ones too, for what it says is how many were measured
             members = [s for s in by_size(pen, pen.facts.subjects) if s.kind == Kind.NODE and not gone(pen, s)]
         _write_group(pen, members)
-        changed = [s for s in members if _trend(pen, s) in ("new", "larger", "smaller")]
+        changed = [s for s in members if trend_of(pen, s) in ("new", "larger", "smaller")]
         for subject in changed[:_LISTED]:
             _write_short(pen, subject)
     for subject in pen.facts.subjects:
@@ -81,7 +94,7 @@ def _write_unlisted(pen: Pen, subjects: Sequence[Subject]) -> None:
     for subject in subjects:
         kinds.setdefault(subject.finding, []).append(subject)
     for alike in kinds.values():
-        told = [s for s in alike if len(alike) == 1 or not axes_of(pen, s) or _trend(pen, s) in ("new", "larger")]
+        told = [s for s in alike if len(alike) == 1 or not axes_of(pen, s) or has_grown(pen, s)]
         for subject in told:
             _write_short(pen, subject)
         rest = [s for s in alike if s not in told]
@@ -93,7 +106,7 @@ def _write_unlisted(pen: Pen, subjects: Sequence[Subject]) -> None:
 
 def _rank(pen: Pen, members: Sequence[Subject]) -> tuple[bool, bool]:
     """What is new or has grown comes first, what is only a cyst last; the size decides among the rest."""
-    active = any(_trend(pen, subject) in ("new", "larger") for subject in members)
+    active = any(has_grown(pen, subject) for subject in members)
     return not active, all(subject.finding in _HARMLESS for subject in members)
 
 
@@ -117,7 +130,7 @@ def write_categories(pen: Pen, names: Sequence[str], only_remarkable: bool = Fal
 def category_facts(facts: Facts, items: Iterable[Suggestion], version: str) -> list[Fact]:
     """Decided suggestions as facts, so that the cross-check knows them."""
     taken = {fact.id for fact in facts.facts}
-    numbers = (f"c{n}" for n in range(1, 100_000))
+    numbers = (f"c{n}" for n in itertools.count(1))
     made = []
     for item in items:
         each = rules()[item.rule]
@@ -227,11 +240,6 @@ def _is_finding(subject: Subject) -> bool:
 def _is_small_node(pen: Pen, subject: Subject) -> bool:
     """A node that is not enlarged (RECIST 1.1: short axis below 10 mm) and has not grown is no result."""
     short = pen.number(subject, "short_axis")
-    limit = rule("recist-1.1").data["thresholds"]["node_normal_below_mm"]
+    limit = rule(recist.RULE).data["thresholds"]["node_normal_below_mm"]
     small = subject.kind == Kind.NODE and short is not None and float(short.value) < limit
-    return small and _trend(pen, subject) not in ("new", "larger")
-
-
-def _trend(pen: Pen, subject: Subject) -> str:
-    trend = pen.text(subject, "trend")
-    return str(trend.value) if trend is not None else ""
+    return small and not has_grown(pen, subject)

@@ -30,19 +30,25 @@ def write_findings(pen: Pen, subjects: Iterable[Subject], details: Sequence[str]
             continue
         alike = many.setdefault((subject.organ, subject.finding), [])
         alike.append(subject)
-        if len(alike) <= _DESCRIBED or _has_grown(pen, subject) or not axes_of(pen, subject):
+        if len(alike) <= _DESCRIBED or has_grown(pen, subject) or not axes_of(pen, subject):
             _write_finding(pen, subject, _DEFAULT_DETAILS if details is None else details)
     for alike in many.values():
-        others = [s for s in alike[_DESCRIBED:] if not _has_grown(pen, s) and axes_of(pen, s)]
+        others = [s for s in alike[_DESCRIBED:] if not has_grown(pen, s) and axes_of(pen, s)]
         if len(others) == 1:
             _write_finding(pen, others[0], _DEFAULT_DETAILS if details is None else details)
         else:
             write_further(pen, others)
 
 
-def _has_grown(pen: Pen, subject: Subject) -> bool:
-    trend = pen.text(subject, "trend")
-    return trend is not None and trend.value in ("new", "larger")
+def trend_of(pen: Pen, subject: Subject) -> str:
+    """The value of its trend fact; empty where there is none."""
+    fact = pen.text(subject, "trend")
+    return str(fact.value) if fact is not None else ""
+
+
+def has_grown(pen: Pen, subject: Subject) -> bool:
+    """Whether it is new or larger than before."""
+    return trend_of(pen, subject) in ("new", "larger")
 
 
 def write_further(pen: Pen, subjects: Sequence[Subject]) -> None:
@@ -96,8 +102,7 @@ def axes_of(pen: Pen, subject: Subject) -> list[Fact]:
 
 
 def resolved(pen: Pen, subject: Subject) -> bool:
-    trend = pen.text(subject, "trend")
-    return trend is not None and trend.value == "resolved"
+    return trend_of(pen, subject) == "resolved"
 
 
 def gone(pen: Pen, subject: Subject) -> bool:

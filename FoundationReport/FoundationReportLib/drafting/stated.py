@@ -9,7 +9,7 @@ own facts. In other languages than English that holds for every sentence. Any wo
 
 from __future__ import annotations
 
-from ..model import Fact, Judgement, Report, Verdict
+from ..model import Judgement, Report, Verdict
 from ..rules import rules
 from ..templates import load_template, template_names
 from ..wording import language, languages
@@ -61,9 +61,4 @@ def _pen(report: Report) -> Pen:
 
 
 def _judgements(pen: Pen, reason: str) -> dict[str, Judgement]:
-    known: dict[str, Fact] = {fact.id: fact for fact in pen.facts.facts}
-    return {
-        line.text: Judgement(Verdict.SUPPORTED, reason, tuple(fact for fact in line.facts if fact in known))
-        for line in pen.lines
-        if not line.placeholder
-    }
+    return {line.text: Judgement(Verdict.SUPPORTED, reason, line.facts) for line in pen.lines if not line.placeholder}

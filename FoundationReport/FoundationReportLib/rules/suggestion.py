@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..model import Facts, Kind, Subject
 from . import recist
@@ -130,9 +130,7 @@ def _response(each: Rule, facts: Facts, answers: Answers) -> Iterator[Suggestion
         sums = tuple(fact.id for fact in (current, baseline, nadir) if fact is not None)
         item = _suggestion(each, subject.id, decision, [Known(0.0, sums), *known.values()])
         if item is not None:
-            yield Suggestion(
-                item.rule, item.subject, item.outcome, item.possible, item.needs, item.because, for_examination=True
-            )
+            yield replace(item, for_examination=True)
 
 
 def _all_resolved(facts: Facts) -> bool | None:
