@@ -137,7 +137,7 @@ def _item(file: MrrtFile, each: MrrtField, label: str, language: str) -> dict[st
     if each.unit:
         item["unit"] = each.unit
     for name, text in (("minimum", each.minimum), ("maximum", each.maximum)):
-        if re.fullmatch(r"-?\d+(\.\d+)?", text):
+        if re.fullmatch(r"-?\d{1,15}(\.\d+)?", text):  # more digits become an infinite number
             item[name] = float(text)
     if each.element:
         item["code"] = {"value": each.element, "scheme": "RADELEMENT", "meaning": label}

@@ -88,7 +88,7 @@ def test_sections_fields_and_codes(tmp_path: Path) -> None:
     assert template.data["origin"]["license"] == "CC0"
     assert [section.key for section in template.sections] == ["technique", "history", "findings", "impression"]
     findings = template.sections[2]
-    assert (findings.title, findings.code) is not None
+    assert findings.title == {"en": "Results"}
     assert findings.code is not None
     assert (findings.code.scheme, findings.code.value) == ("LN", "59776-5")
     items = {item.get("label", {}).get("en", item["item"]): item for item in findings.items}
@@ -116,6 +116,14 @@ def test_a_unit_behind_a_field_is_its_unit_and_no_label(tmp_path: Path) -> None:
     template, _ = read_mrrt(written(tmp_path, text))
     items = [item for item in template.sections[0].items if item["item"] == "field"]
     assert [(item["label"]["en"], item.get("unit")) for item in items] == [("Length", "mm"), ("width", None)]
+
+
+def test_a_bound_without_end_is_left_out(tmp_path: Path) -> None:
+    text = f"""<section data-section-name="Findings"><p><label for="a">Size</label>
+        <input type="number" id="a" min="{"9" * 400}" max="-50.5"/></p></section>"""
+    template, _ = read_mrrt(written(tmp_path, text))
+    (item,) = (item for item in template.sections[0].items if item["item"] == "field")
+    assert (item.get("minimum"), item["maximum"]) == (None, -50.5)
 
 
 def test_a_draft_says_nothing_that_the_template_says_by_default(tmp_path: Path) -> None:

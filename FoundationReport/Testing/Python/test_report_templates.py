@@ -99,6 +99,10 @@ def section(*items: dict[str, Any], key: str = "findings") -> dict[str, Any]:
         ),
         (minimal(sections=[section({"item": "categories", "rules": ["birads"]})]), "names the rule 'birads'"),
         (minimal(languages=["fr"]), "is in 'fr'"),
+        (
+            minimal(sections=[section({"item": "field", "label": {"en": "Size"}, "minimum": float("nan")})]),
+            "a number that is not finite",
+        ),
     ],
 )
 def test_what_breaks_the_schema_is_said_with_its_place(data: Any, complaint: str) -> None:
