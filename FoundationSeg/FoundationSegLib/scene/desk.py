@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from .segment_state import ModelChoice, SegmentState
 from .status import Event
 
 
-class Desk:
+class Desk(ABC):
     """Choices and prompts; what is made of them is LiveSegmentation's business."""
 
     def __init__(self, parameters: FoundationSegParameters, findEditor: FindEditor | None) -> None:
@@ -298,13 +299,13 @@ class Desk:
 
     # --- what is heard and said ---
 
+    @abstractmethod
     def warm(self) -> None:
         """Has the worker start, since prompts are about to come."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _interrupt(self) -> None:
         """Ends a prediction that is under way without a word: something else has taken its place."""
-        raise NotImplementedError
 
     def _changedChoice(self) -> None:
         self._message, self._isError = "", False
