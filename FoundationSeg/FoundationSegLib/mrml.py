@@ -133,7 +133,8 @@ def setPromptSign(markupsNode: Any, positive: bool) -> None:
     markupsNode.SetAttribute(POSITIVE_ATTRIBUTE, "1" if positive else "0")
 
 
-def _placedPoints(markupsNode: Any) -> list[int]:
+def placedPoints(markupsNode: Any) -> list[int]:
+    """Indices of the control points that have a position, and are not only about to be placed."""
     defined = markupsNode.PositionDefined
     count = markupsNode.GetNumberOfControlPoints()
     return [index for index in range(count) if markupsNode.GetNthControlPointPositionStatus(index) == defined]
@@ -145,7 +146,7 @@ def _points(node: Any, positive: bool) -> tuple[Prompt, ...]:
             ras=_vector(node.GetNthControlPointPositionWorld(index)),
             positive=_SIGNS.get(node.GetNthControlPointDescription(index).strip().lower(), positive),
         )
-        for index in _placedPoints(node)
+        for index in placedPoints(node)
     )
 
 
@@ -169,12 +170,12 @@ def _box(node: Any, positive: bool) -> Prompt:
 def _curve(node: Any, positive: bool) -> Prompt:
     closed = node.GetCurveClosed()
     needed = 3 if closed else 2
-    placed = len(_placedPoints(node))
+    placed = len(placedPoints(node))
     if placed < needed:
         raise PromptError(f'The curve "{node.GetName()}" has {placed} points and needs {needed}; place more.')
     if node.GetCurveTypeAsString(node.GetCurveType()) == "linear":
         # Its points say all, and exactly: what Slicer puts between them is single precision, and much to keep.
-        points = tuple(_vector(node.GetNthControlPointPositionWorld(index)) for index in _placedPoints(node))
+        points = tuple(_vector(node.GetNthControlPointPositionWorld(index)) for index in placedPoints(node))
     else:
         points = tuple(_vector(point) for point in vtk_to_numpy(node.GetCurvePointsWorld().GetData()))
     if not closed:
@@ -233,12 +234,6 @@ def segmentNames(segmentationNode: Any) -> list[str]:
         return []
     segmentation = segmentationNode.GetSegmentation()
     return [segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())]
-
-
-def segmentIdByName(segmentationNode: Any, name: str) -> str:
-    """ID of the first segment of that name, or "" where there is none."""
-    segmentId: str = segmentationNode.GetSegmentation().GetSegmentIdBySegmentName(name)
-    return segmentId
 
 
 def segmentMask(segmentationNode: Any, segmentId: str, volumeNode: Any, box: Box3 | None = None) -> Mask:
@@ -343,10 +338,7 @@ def matchGrid(segmentationNode: Any, volumeNode: Any) -> None:
     Raises:
         OutputError: if it has voxels on another grid, or moves with another transform.
     """
-    segmentation = segmentationNode.GetSegmentation()
-    segments = (segmentation.GetNthSegment(n) for n in range(segmentation.GetNumberOfSegments()))
-    labelmaps = (segment.GetRepresentation(LABELMAP) for segment in segments)
-    drawn = [labelmap for labelmap in labelmaps if labelmap is not None and not labelmap.IsEmpty()]
+    drawn = _drawnLabelmaps(segmentationNode)
     parent = volumeNode.GetParentTransformNode()
     if not drawn:
         segmentationNode.SetAndObserveTransformNodeID(parent.GetID() if parent else None)
@@ -367,14 +359,11 @@ def fitsGrid(segmentationNode: Any, volumeNode: Any) -> bool:
 
 def gridProblem(segmentationNode: Any, volumeNode: Any) -> str:
     """Why segments of this node cannot be edited on the volume's grid, as a sentence; "" if they can."""
-    segmentation = segmentationNode.GetSegmentation()
     if segmentationNode.GetHideFromEditors() or not segmentationNode.GetSelectable():
         return f'"{segmentationNode.GetName()}" is read-only; choose another segmentation, or make a new one.'
-    if segmentation.GetSourceRepresentationName() != LABELMAP:
+    if segmentationNode.GetSegmentation().GetSourceRepresentationName() != LABELMAP:
         return surfacesSentence(segmentationNode)
-    segments = (segmentation.GetNthSegment(n) for n in range(segmentation.GetNumberOfSegments()))
-    labelmaps = (segment.GetRepresentation(LABELMAP) for segment in segments)
-    drawn = [labelmap for labelmap in labelmaps if labelmap is not None and not labelmap.IsEmpty()]
+    drawn = _drawnLabelmaps(segmentationNode)
     try:
         if drawn:
             _checkSameGrid(segmentationNode, volumeNode, *drawn)
@@ -389,6 +378,14 @@ def surfacesSentence(segmentationNode: Any) -> str:
         f'"{segmentationNode.GetName()}" holds surfaces, not voxels; convert it to "Binary labelmap" in the '
         "Segmentations module first."
     )
+
+
+def _drawnLabelmaps(segmentationNode: Any) -> list[Any]:
+    """The labelmaps of the segments that have voxels."""
+    segmentation = segmentationNode.GetSegmentation()
+    segments = (segmentation.GetNthSegment(n) for n in range(segmentation.GetNumberOfSegments()))
+    labelmaps = (segment.GetRepresentation(LABELMAP) for segment in segments)
+    return [labelmap for labelmap in labelmaps if labelmap is not None and not labelmap.IsEmpty()]
 
 
 def _checkSameGrid(segmentationNode: Any, volumeNode: Any, *images: Any) -> None:

@@ -17,7 +17,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from ..errors import PromptError
-from ..mrml import promptsFromMarkups, promptSign, setPromptSign
+from ..mrml import placedPoints, promptsFromMarkups, promptSign, setPromptSign
 from ..prompts import Box, Lasso, Point, Prompt, Scribble, TextPrompt
 from .prompt_style import promptName, stylePrompt
 from .rounds import Book, Key, entries_of, needs_markup, with_markup
@@ -87,19 +87,14 @@ def newPromptNode(className: str, segmentationNode: Any, segmentId: str, positiv
     segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
     name = f"{segment.GetName()} - {promptName(_KINDS[className], positive)}"
     node.SetName(scene.GenerateUniqueName(name))
-    claimNode(node, segmentationNode, segmentId)
+    node.SetNodeReferenceID(SEGMENTATION_ROLE, segmentationNode.GetID())
+    node.SetAttribute(SEGMENT_ATTRIBUTE, segmentId)
     scene.AddNode(node)
     if className == TEXT:
         setPromptSign(node, positive)
     else:
         stylePrompt(node, positive)
     return node
-
-
-def claimNode(node: Any, segmentationNode: Any, segmentId: str) -> None:
-    """Make the node a prompt of the segment."""
-    node.SetNodeReferenceID(SEGMENTATION_ROLE, segmentationNode.GetID())
-    node.SetAttribute(SEGMENT_ATTRIBUTE, segmentId)
 
 
 def readPrompts(nodes: Collection[Any]) -> tuple[dict[Key, Prompt], list[str]]:
@@ -111,9 +106,7 @@ def readPrompts(nodes: Collection[Any]) -> tuple[dict[Key, Prompt], list[str]]:
     problems: list[str] = []
     for node in nodes:
         if node.IsA(POINTS):
-            placed = [n for n in range(node.GetNumberOfControlPoints()) if _isPlaced(node, n)]
-            read = promptsFromMarkups(node)
-            for index, prompt in zip(placed, read, strict=True):
+            for index, prompt in zip(placedPoints(node), promptsFromMarkups(node), strict=True):
                 prompts[node.GetID(), node.GetNthControlPointID(index)] = prompt
         elif node.IsA(TEXT):
             if (node.GetText() or "").strip():
@@ -145,9 +138,7 @@ def addMarkup(prompt: Prompt, segmentationNode: Any, segmentId: str) -> Key:
             toWorld = np.eye(4)
             toWorld[:3, :3] = prompt.directions.T
             toWorld[:3, 3] = prompt.directions.T @ ((low + high) / 2)
-            matrix = vtk.vtkMatrix4x4()
-            matrix.DeepCopy(toWorld.ravel().tolist())
-            node.SetAndObserveObjectToNodeMatrix(matrix)
+            node.SetAndObserveObjectToNodeMatrix(slicer.util.vtkMatrixFromArray(toWorld))
             node.SetSize(*(high - low).tolist())
             return node.GetID(), ""
         case Scribble() | Lasso():
@@ -217,7 +208,3 @@ def describe(prompt: Prompt) -> str:
         (Lasso, False): _("Lasso around what is beside it"),
     }
     return texts[type(prompt), prompt.positive]
-
-
-def _isPlaced(node: Any, index: int) -> bool:
-    return bool(node.GetNthControlPointPositionStatus(index) == node.PositionDefined)
