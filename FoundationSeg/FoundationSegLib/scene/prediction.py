@@ -68,14 +68,14 @@ class Task:
     carried: bool = False  # only changes were carried over into a segment that was edited by hand
     after: Patch = EMPTY  # what the rounds come to, without what was edited meanwhile
     tags: dict[str, str | None] = field(default_factory=dict)
+    differing: int = 0  # number of voxels that the segment is to change in (before masking settings are looked at)
+    pending: Pending[Result] | None = None  # what the worker is at
     first: bool = False  # a worker had to be started, or the model to be loaded
     started: float = field(default_factory=time.monotonic)
 
     _phase: int = 0
     _recorded: dict[str, Any] = field(default_factory=dict)
-    _differing: int = 0
     _edited: bool = False
-    _pending: Pending[Result] | None = None
     _todo: tuple[Round, ...] = ()
     _aside: Future[None] | None = None
     _before: Patch = EMPTY  # the segment as it was when the task began
@@ -86,16 +86,6 @@ class Task:
     def key(self) -> str:
         """The segment's name in the session."""
         return f"{self.segmentationNode.GetID()}/{self.segmentId}"
-
-    @property
-    def pending(self) -> Pending[Result] | None:
-        """What the worker is at; None if nothing."""
-        return self._pending
-
-    @property
-    def differing(self) -> int:
-        """Number of voxels that the segment is to change in (before masking settings are looked at)."""
-        return self._differing
 
     def notes(self) -> list[str]:
         """In what a replay was another run than the recorded one, a sentence each."""
@@ -121,8 +111,8 @@ class Task:
     def cancel(self) -> None:
         """Ends the task; at once if the worker has not begun, else as soon as it yields or was killed."""
         self.cancelled = True
-        if self._pending is not None:
-            self._pending.cancel()
+        if self.pending is not None:
+            self.pending.cancel()
         elif not self.done:
             self._fail(Cancelled(_("Cancelled; the segment is as it was.")))
 
@@ -143,10 +133,10 @@ class Task:
 
     def _advance(self) -> bool:
         """One step; False where there is something to wait for."""
-        if self._pending is not None:
-            if not self._pending.done:
+        if self.pending is not None:
+            if not self.pending.done:
                 return False
-            pending, self._pending = self._pending, None
+            pending, self.pending = self.pending, None
             pending.result()  # raises what went wrong
             self._todo = self._todo[1:]
         if self._aside is not None:
@@ -156,7 +146,7 @@ class Task:
             aside.result()
         if self._todo:
             self._submit()
-            return self._pending is None or self._pending.done
+            return self.pending is None or self.pending.done
         match self._phase:
             case 0:
                 if not self._open():
@@ -294,7 +284,7 @@ class Task:
 
     def _submit(self) -> None:
         assert self.session is not None
-        self._pending = self.session.add_async(self.key, *self._todo[0], progress=self._report)
+        self.pending = self.session.add_async(self.key, *self._todo[0], progress=self._report)
         if self.stage == "volume":
             self.stage = "start"
 
@@ -333,7 +323,7 @@ class Task:
             self.carried = True  # the user has edited while the model was at work
         wanted = merged(current, box, before, after) if self.carried else after.within(box)
         different = wanted != current
-        self._differing = int(np.count_nonzero(different))
+        self.differing = int(np.count_nonzero(different))
         changed = tight(different)
         self.box, self.mask = EMPTY.box, None
         if changed is not None:
