@@ -55,7 +55,7 @@ class Suggestion:
     Attributes:
         score: in [0, 1]; the raw score, or the calibrated probability.
         calibrated: whether `score` is a probability, and on what it was fitted ("" if not).
-        slices: volume indices along k of the slices that scored highest, best first.
+        slices: volume indices of the slices that scored highest, best first; along k unless `info` says otherwise.
         info: which model, from which slices.
     """
 
@@ -65,13 +65,6 @@ class Suggestion:
     calibrated: str
     slices: tuple[int, ...]
     info: ModelInfo
-
-
-@dataclass(frozen=True, eq=False)
-class _Shown:
-    pictures: list[slices.Picture]
-    indices: tuple[int, ...]
-    windows: tuple[slices.Window, ...]
 
 
 class ZeroShot:
@@ -161,7 +154,7 @@ class ZeroShot:
         scale = float(self._model.logit_scale.detach().exp())
         return np.asarray(sigmoid(scale * (pictures @ with_it - pictures @ without)))
 
-    def _info(self, shown: _Shown, findings: Sequence[Finding]) -> ModelInfo:
+    def _info(self, shown: slices.Shown, findings: Sequence[Finding]) -> ModelInfo:
         from .model import sha256
 
         return ModelInfo(
@@ -175,6 +168,7 @@ class ZeroShot:
             prompt_sha256=sha256(tuple(findings)),
             slices=shown.indices,
             windows=shown.windows,
+            decoding={} if shown.along == "k" else {"slices_along": shown.along},
         )
 
 
@@ -251,17 +245,12 @@ def _keys(sections: Sequence[Section]) -> str:
     return ", ".join(section.key for section in sections) or "none"
 
 
-def _shown(card: ModelCard, volume: Volume, masks: Sequence[BoolArray], most: int | None, watch: Watch) -> _Shown:
-    stack = slices.axial(volume)
-    modality = volume.modality or ""
+def _shown(card: ModelCard, volume: Volume, masks: Sequence[BoolArray], most: int | None, watch: Watch) -> slices.Shown:
     budget = min(most or _DEFAULT_SLICES, int(card.architecture.get("max_slices", _DEFAULT_SLICES)))
-    chosen = slices.choose(stack, slices.key_slices(stack, volume, masks), max(1, budget), modality)
-    windows = slices.windows_for(volume, modality, str(card.architecture.get("packing", "grey")))
-    pictures = []
-    for number, position in enumerate(chosen):
-        watch.at("pictures", number / len(chosen))
-        pictures.append(slices.picture(stack, position, windows))
-    return _Shown(pictures, tuple(stack.indices[position] for position in chosen), windows)
+    packing = str(card.architecture.get("packing", "grey"))
+    return slices.show(
+        volume, volume.modality or "", masks, max(1, budget), packing, lambda fraction: watch.at("pictures", fraction)
+    )
 
 
 def _embedded(pictures: Sequence[slices.Picture], prepare: Any, forward: Any, device: str, watch: Watch) -> FloatArray:

@@ -93,17 +93,15 @@ class HfChat:
         watch.at("load", 0.0)
         loaded = self._load()
         watch.at("load", 1.0)
-        stack = slices.axial(volume)
         modality = facts.modality or volume.modality or ""
-        shown = slices.choose(stack, slices.key_slices(stack, volume, masks), self._budget(loaded), modality)
-        windows = slices.windows_for(volume, modality, str(self.card.architecture.get("packing", "grey")))
-        pictures = []
-        for number, position in enumerate(shown):
-            watch.at("pictures", number / len(shown))
-            pictures.append(slices.picture(stack, position, windows))
-        head = prompts.instruction(facts, context, len(shown))
-        labels = [prompts.slice_label(number) for number in range(1, len(shown) + 1)]
-        reader = Reader(loaded, pictures, [head, *labels], len(questions), self.settings)
+        packing = str(self.card.architecture.get("packing", "grey"))
+        shown = slices.show(
+            volume, modality, masks, self._budget(loaded), packing, lambda fraction: watch.at("pictures", fraction)
+        )
+        count = len(shown.pictures)
+        head = prompts.instruction(facts, context, count)
+        labels = [prompts.slice_label(number) for number in range(1, count + 1)]
+        reader = Reader(loaded, shown.pictures, [head, *labels], len(questions), self.settings)
         answers: list[_Answer] = []
         for number, question in enumerate(questions):
             watch.at("write", number / len(questions))
@@ -111,9 +109,8 @@ class HfChat:
             others = [parse(text, cut) for text, cut in drawn.samples]
             answers.append(_Answer(question, parse(drawn.text, drawn.cut), others))
         watch.at("write", 1.0)
-        places = tuple(stack.indices[position] for position in shown)
-        text = "\n".join([head, *(f"[{n}]" for n in range(len(shown))), *(question.text for question in questions)])
-        return _narrative(answers, self._info(loaded, text, places, windows, stack))
+        text = "\n".join([head, *(f"[{n}]" for n in range(count)), *(question.text for question in questions)])
+        return _narrative(answers, self._info(loaded, text, shown))
 
     def _load(self) -> loading.Loaded:
         if self._loaded is None:
@@ -133,20 +130,13 @@ class HfChat:
         per_slice = bytes_per_slice(config, loaded.item_bytes, kept + max(1, self.settings.samples))
         return slices_that_fit(loading.free_bytes(loaded.device), per_slice, most, fits)
 
-    def _info(
-        self,
-        loaded: loading.Loaded,
-        text: str,
-        places: tuple[int, ...],
-        windows: Sequence[slices.Window],
-        stack: slices.Axial,
-    ) -> ModelInfo:
+    def _info(self, loaded: loading.Loaded, text: str, shown: slices.Shown) -> ModelInfo:
         settings = self.settings
         decoding: dict[str, Any] = {"greedy": True, "max_new_tokens": settings.max_new_tokens}
         if settings.samples:
             decoding |= {"samples": settings.samples, "temperature": settings.temperature}
-        if stack.axis != 0:
-            decoding["slices_along"] = "kji"[stack.axis]
+        if shown.along != "k":
+            decoding["slices_along"] = shown.along
         return ModelInfo(
             id="",  # given when it enters a report
             engine=ENGINE,
@@ -155,9 +145,9 @@ class HfChat:
             licence=self.card.licence,
             device=loaded.device_name,
             precision=loaded.precision,
-            prompt_sha256=hashlib.sha256(json.dumps([text, places]).encode()).hexdigest(),
-            slices=places,
-            windows=tuple(windows),
+            prompt_sha256=hashlib.sha256(json.dumps([text, shown.indices]).encode()).hexdigest(),
+            slices=shown.indices,
+            windows=shown.windows,
             decoding=decoding,
             seed=settings.seed if settings.samples else None,
         )

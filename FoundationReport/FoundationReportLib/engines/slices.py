@@ -7,7 +7,7 @@ by position from head to feet, not by what a file says.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
@@ -54,6 +54,44 @@ class Axial:
         """Another array of the volume's shape, such as a mask, in the same order."""
         order, signs = _orientation(volume)
         return _turned(array, order, signs)
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What a model is shown of a volume.
+
+    Attributes:
+        pictures: head to feet.
+        indices: the volume's index of each, along the array axis `along`: "k", the usual case, "j" or "i".
+        windows: that the pictures were made with.
+    """
+
+    pictures: list[Picture]
+    indices: tuple[int, ...]
+    along: str
+    windows: tuple[Window, ...]
+
+
+def show(
+    volume: Volume,
+    modality: str,
+    masks: Sequence[BoolArray],
+    budget: int,
+    packing: str,
+    each: Callable[[float], None],
+) -> Shown:
+    """At most `budget` slices of a volume as pictures; `each` is told the fraction before every one of them.
+
+    Raises what `each` raises, and ValueError for a budget below 1.
+    """
+    stack = axial(volume)
+    chosen = choose(stack, key_slices(stack, volume, masks), budget, modality)
+    windows = windows_for(volume, modality, packing)
+    pictures = []
+    for number, position in enumerate(chosen):
+        each(number / len(chosen))
+        pictures.append(picture(stack, position, windows))
+    return Shown(pictures, tuple(stack.indices[position] for position in chosen), "kji"[stack.axis], windows)
 
 
 def axial(volume: Volume) -> Axial:

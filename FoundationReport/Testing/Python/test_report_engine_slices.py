@@ -113,6 +113,16 @@ def test_key_slices_begin_with_the_largest_section_of_every_segment() -> None:
     assert slices.key_slices(slices.axial(flipped), flipped, masks)[:2] == [2, 4]
 
 
+def test_slices_of_a_sagittal_volume_are_counted_along_another_axis() -> None:
+    volume, told = marked((2, 1, 0), (-1, 1, 1)), []  # i runs to the feet, k to the left
+    mask = np.zeros(volume.shape, bool)
+    mask[1:3, 1:3, 4] = True
+    shown = slices.show(volume, "MR", [mask], 2, "grey", told.append)
+    assert shown.along == "i" and 4 in shown.indices and told == [0, 0.5]
+    assert [picture.shape for picture in shown.pictures] == [(10, 10, 3)] * 2
+    assert slices.show(marked((0, 1, 2), (1, 1, -1)), "MR", [], 2, "grey", told.append).along == "k"
+
+
 # --- Budget ----------------------------------------------------------------------------------------------------------
 
 GEMMA = SimpleNamespace(
