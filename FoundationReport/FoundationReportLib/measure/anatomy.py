@@ -87,6 +87,12 @@ def anatomy() -> Anatomy:
     )
 
 
+def is_paired(organ: str) -> bool:
+    """Whether there is a left and a right one; False for an organ that the data do not list."""
+    listed = anatomy().organs.get(organ)
+    return listed is not None and listed.paired
+
+
 def _organ(line: Mapping[str, Any]) -> Organ:
     levels = line.get("levels")
     return Organ(

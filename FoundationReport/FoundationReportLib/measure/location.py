@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..model import Kind, Subject
-from .anatomy import anatomy
+from .anatomy import anatomy, is_paired
 from .builder import Builder
 from .inputs import part_of
 from .region import BoolArray, Box3, IntArray, Region, directions_mm, line_ends
@@ -133,18 +133,13 @@ def _name_place(builder: Builder, name: str, host: str | None, inside_parts: Col
         if not subject.organ:
             builder.update(name, organ=source.organ)
             subject = builder.subjects[name]
-        if subject.organ == source.organ and not subject.side and _is_paired(source.organ):
+        if subject.organ == source.organ and not subject.side and is_paired(source.organ):
             builder.update(name, side=source.side)
             subject = builder.subjects[name]
     for source in (lobe, place):
         if source is not None and source.region and not subject.region and source.organ == subject.organ:
             builder.update(name, region=source.region)
             break
-
-
-def _is_paired(organ: str) -> bool:
-    listed = anatomy().organs.get(organ)
-    return listed is not None and listed.paired
 
 
 def _add_relations(
