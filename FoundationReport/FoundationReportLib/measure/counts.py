@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..errors import MeasurementError
 from ..model import Kind, Side, Subject
-from .anatomy import anatomy
+from .anatomy import anatomy, is_paired
 from .builder import Builder
 from .subjects import unique_id
 
@@ -33,6 +33,11 @@ class Search:
     by: str = ""
     algorithm: bool = True
 
+    @property
+    def source_by(self) -> str:
+        """`Source.by` of the facts that rest on it."""
+        return "algorithm" if self.algorithm else "human"
+
     @classmethod
     def parse(cls, text: str) -> Search:
         """From "organ:finding" ("lung:nodule", "left kidney:stone"). Raises MeasurementError."""
@@ -53,11 +58,11 @@ def add_counts(builder: Builder, searched: Sequence[Search]) -> None:
     groups: dict[tuple[str, Side, str], list[Subject]] = {}
     for subject in findings:
         # Of an organ that is one, findings on both sides (lobes, hemispheres) are counted together.
-        side = subject.side if _is_paired(subject.organ) else Side.NONE
+        side = subject.side if is_paired(subject.organ) else Side.NONE
         groups.setdefault((subject.organ, side, subject.finding), []).append(subject)
     for (organ, side, finding), members in groups.items():
         place = organ_subject(builder, organ, side)
-        search = _search(searched, organ, side, finding)
+        search = search_for(searched, organ, side, finding)
         method = f"segments of this finding; {_searcher(search)}" if search else "segments of this finding"
         because = [fact.id for m in members if (fact := builder.find(m.id, "presence")) is not None]
         builder.add(place, "count", len(members), method, of=finding, exhaustive=search is not None, because=because)
@@ -76,7 +81,7 @@ def add_counts(builder: Builder, searched: Sequence[Search]) -> None:
                     _searcher(search),
                     of=search.finding,
                     exhaustive=True,
-                    by="algorithm" if search.algorithm else "human",
+                    by=search.source_by,
                 )
 
 
@@ -96,16 +101,11 @@ def organ_subject(builder: Builder, organ: str, side: Side) -> str:
 def _sides(search: Search) -> tuple[Side, ...]:
     if search.side in (Side.LEFT, Side.RIGHT):
         return (search.side,)
-    return (Side.LEFT, Side.RIGHT) if _is_paired(search.organ) else (Side.NONE,)
+    return (Side.LEFT, Side.RIGHT) if is_paired(search.organ) else (Side.NONE,)
 
 
-def _is_paired(organ: str) -> bool:
-    listed = anatomy().organs.get(organ)
-    return listed is not None and listed.paired
-
-
-def _search(searched: Sequence[Search], organ: str, side: Side, finding: str) -> Search | None:
-    """The search that would have found all findings of this kind on this side."""
+def search_for(searched: Sequence[Search], organ: str, side: Side, finding: str) -> Search | None:
+    """The search that would have found all findings of this kind on this side; None if there was none."""
     for search in searched:
         same_side = search.side in (Side.NONE, Side.BOTH) or search.side == side
         if search.organ == organ and same_side and search.finding in (finding, *_GENERAL):

@@ -16,7 +16,7 @@ from ..errors import MeasurementError
 from ..model import Fact, Facts, Kind, Subject
 from ..rules.recist import Candidate, diameter, select_targets
 from .builder import Builder, listed
-from .counts import Search
+from .counts import Search, search_for
 from .matching import Matches, compatible, is_finding, match
 from .subjects import IMAGE_ID, unique_id
 
@@ -189,7 +189,7 @@ def _add_gone(builder: Builder, last: _Study, searched: Sequence[Search]) -> Non
         unclear = [builder.subjects[name] for name in last.matches.unclear]
         if any(compatible(subject, old) for subject in unclear):
             continue
-        search = next((s for s in searched if s.organ == old.organ and s.finding in ("lesion", old.finding)), None)
+        search = search_for(searched, old.organ, old.side, old.finding)
         if search is None:
             lost.setdefault(old.organ or "place", []).append(old.name)
             continue
@@ -199,7 +199,8 @@ def _add_gone(builder: Builder, last: _Study, searched: Sequence[Search]) -> Non
         )
         last.matches.pairs[name] = old.id
         stamp = _fingerprint(last.facts)
-        builder.add(name, "presence", "searched_not_found", f"the {old.organ} was searched for it", of=old.finding)
+        method = f"the {old.organ} was searched for it"
+        builder.add(name, "presence", "searched_not_found", method, of=old.finding, by=search.source_by)
         for quantity in ("long_axis", "short_axis", "volume"):
             if (fact := _number(last.facts, old.id, quantity)) is not None:
                 method = "the same measurement of the earlier study"

@@ -12,7 +12,7 @@ from FoundationReportLib.errors import MeasurementError
 from FoundationReportLib.measure import ImageHeader, Search, measure
 from FoundationReportLib.measure.builder import listed
 from FoundationReportLib.measure.matching import match
-from FoundationReportLib.model import Fact, Facts
+from FoundationReportLib.model import Fact, Facts, Side
 from report_phantom import BoolArray, ellipsoid, grid, positions, record, volume_of
 
 SIZE = (84, 60, 54)
@@ -201,6 +201,26 @@ def test_a_finding_is_gone_only_if_it_was_searched_for() -> None:
     assert _value(new, "liver-metastasis-b", "prior", "long_axis") == _value(old, "liver-metastasis-b", "long_axis")
     later = _study({"a": 20}, prior=[old, new], searched=[Search("liver", "lesion")])
     assert _value(later, "liver-metastasis-b", "trend") is None
+
+
+def test_a_search_of_the_other_side_says_nothing_of_a_finding() -> None:
+    old = measure(VOLUME, [record("liver", LIVER), record("right lung nodule", _ball(PLACES["a"], (8, 8, 8)))])
+
+    def trends(side: Side) -> list[object]:
+        now = measure(VOLUME, [record("liver", LIVER)], prior=old, searched=[Search("lung", "nodule", side)])
+        return [f.value for f in now.of("right-lung-nodule", "trend")]
+
+    assert trends(Side.LEFT) == []
+    assert trends(Side.RIGHT) == trends(Side.NONE) == ["resolved"]
+
+
+def test_what_a_person_looked_for_and_did_not_find_is_a_persons_statement() -> None:
+    by_person = [Search("liver", "lesion", algorithm=False)]
+    gone = _study({}, prior=_study({"a": 20}), searched=by_person).of("liver-metastasis-a", "presence")[0]
+    never = _study({}, searched=by_person).of("liver", "presence")[0]
+    assert gone.source is not None
+    assert never.source is not None
+    assert gone.source.by == never.source.by == "human"
 
 
 # --- RECIST sums ------------------------------------------------------------------------------------------------------
