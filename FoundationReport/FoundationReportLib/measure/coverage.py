@@ -20,7 +20,7 @@ from .anatomy import Organ, anatomy
 from .builder import Builder
 from .counts import organ_subject
 from .header import ImageHeader
-from .region import Region
+from .region import Region, directions_mm
 
 _SEXED = {"prostate": "M", "seminal vesicle": "M", "testis": "M", "uterus": "F", "ovary": "F"}
 # Error of a height that a vertebra, or an organ, gives away, mm.
@@ -104,7 +104,7 @@ def _frame(
     from_vertebrae = [
         regions[name].centroid_ras[2] + depth_mm(known.vertebrae[level] + 0.5)
         for name, level in vertebrae.items()
-        if not regions[name].cut[0]
+        if not regions[name].cut[_craniocaudal(regions[name].volume)]
     ]
     if from_vertebrae:
         return _Frame(float(np.median(from_vertebrae)), _VERTEBRA_ERROR_MM, "the segmented vertebrae")
@@ -122,6 +122,11 @@ def _frame(
     # The shorter an organ's usual range, the better it tells the height.
     zero = float(np.average(zeros, weights=1 / np.square(spreads)))
     return _Frame(zero, max(_ORGAN_ERROR_MM, min(spreads) / 4), "the segmented organs")
+
+
+def _craniocaudal(volume: Volume) -> int:
+    """The array axis (0: k, 1: j, 2: i) that lies nearest to S."""
+    return int(np.argmax(np.abs(directions_mm(volume)[:, 2])))
 
 
 def _unsegmented(

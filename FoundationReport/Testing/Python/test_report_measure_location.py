@@ -191,6 +191,25 @@ def test_coverage_of_a_chest() -> None:
     assert states.get("kidney") != "in_view_not_assessed"
 
 
+def test_vertebrae_cut_at_the_top_tell_no_height_however_the_image_is_stored() -> None:
+    """The upper of two is cut to a sliver, whose centre is not the vertebra's."""
+    size = (20, 30, 40)  # R, A, S
+    mask = np.zeros(size[::-1], bool)
+    mask[39, 10:20, 8:12] = True
+    whole = np.zeros_like(mask)
+    whole[5:11, 10:20, 8:12] = True
+
+    def coverage(order: tuple[int, int, int]) -> list[tuple[str, object]]:
+        matrix = grid(size, (5, 5, 6))
+        matrix[:3, :3] = matrix[:3, 2::-1][:, order][:, ::-1]
+        volume = Volume(volume_of(size, matrix).array.transpose(order), matrix, "CT")
+        names = ("vertebrae_T12", mask), ("vertebrae_L1", whole)
+        facts = measure(volume, [record(name, np.ascontiguousarray(m.transpose(order))) for name, m in names])
+        return sorted((f.subject, f.value) for f in facts.facts if f.quantity == "coverage")
+
+    assert coverage((0, 1, 2)) == coverage((1, 0, 2)) == coverage((2, 1, 0))
+
+
 def test_organs_of_the_other_sex_are_only_outside() -> None:
     size = (60, 60, 60)
     points = positions(matrix := grid(size, (5, 5, 6)), size)
