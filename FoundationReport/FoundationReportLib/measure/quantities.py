@@ -102,7 +102,7 @@ class Quantity:
         dimension: of its value; TEXT and FLAG values have no unit.
         unit: UCUM unit that facts carry. Of INTENSITY the image decides (HU for CT, `1` or Bq/mL for others).
         code: the coded concept, None where no public one is known.
-        decimals: digits after the point in a report; None: three significant digits (`rounded`).
+        decimals: digits after the point in a report; None: fewer the larger the number (`rounded`).
         about_image: the subject is the image, not a structure in it.
         values: of a TEXT that is one of a few words, these.
     """
@@ -260,9 +260,10 @@ def converted(value: float, unit: str, to: str) -> float | None:
 
 
 def rounded(value: float, decimals: int | None) -> str:
-    """The number as a report prints it: so many decimals, or (None) three significant digits, fewer below one.
+    """The number as a report prints it, with so many decimals; None: the fewer the larger it is.
 
-    Half is rounded away from zero, as people do, and a zero has no sign.
+    These are none from 100 on, one from 1 on, two from 0.1 on, else three. Half is rounded away from zero, as people do,
+    and a zero has no sign.
     """
     if decimals is None:
         size = abs(value)

@@ -36,9 +36,11 @@ def add_technique(builder: Builder, volume: Volume, modality: str, header: Image
         _add_header(builder, header)
     thickness = header.slice_thickness_mm if header is not None else None
     if thickness is None:
-        # Without a header the distance of the slices is all that is known, and is what limits small findings.
+        # Where no header states it, the distance of the slices is all that is known, and is what limits small findings.
         thickness = plane_distance_mm(volume, axis)
-        builder.add(IMAGE_ID, "slice_thickness", thickness, "distance between the slices; no header", by="header")
+        builder.add(
+            IMAGE_ID, "slice_thickness", thickness, "distance between the slices; no header states it", by="header"
+        )
     if thickness > _THICK_MM:
         builder.warn(
             f"Slices are {thickness:.1f} mm thick; RECIST 1.1 asks for lesions of at least twice that thickness, and "
