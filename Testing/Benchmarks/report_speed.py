@@ -22,8 +22,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 sys.path[:0] = [str(Path(__file__).parents[2] / name) for name in ("FoundationSeg", "FoundationReport")]
 SHAPE = (300, 512, 512)
 SPACING_MM = (0.75, 0.75, 1.25)  # i, j, k
@@ -45,6 +43,7 @@ SEGMENTS = (
 
 def made_patient() -> tuple[Any, list[Any]]:
     """The volume and its segments."""
+    import numpy as np  # after `main` has set the threads, which numpy reads when it is loaded
     from FoundationSegLib import Volume
     from FoundationSegLib.segmentation_io import SegmentRecord
 
@@ -80,7 +79,7 @@ def main() -> int:
     parser.add_argument("--out", help="also write the table to OUT.md")
     arguments = parser.parse_args()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
-        os.environ.setdefault(name, str(arguments.threads))
+        os.environ[name] = str(arguments.threads)
     volume, records = made_patient()
     rows = []
     start = time.perf_counter()
