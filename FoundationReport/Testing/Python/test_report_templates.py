@@ -156,6 +156,7 @@ def test_what_has_to_be_mentioned() -> None:
     subjects = (
         Subject("n1", "n1", Kind.LESION, "lung"),
         Subject("n2", "n2", Kind.LESION, "lung"),
+        Subject("n3", "n3", Kind.LESION, "lung"),
         Subject("node", "node", Kind.NODE),
         Subject("liver", "liver", Kind.ORGAN, "liver"),
     )
@@ -168,6 +169,7 @@ def test_what_has_to_be_mentioned() -> None:
         Fact("f6", "node", "long_axis", 20.0, "mm"),
         Fact("f7", "node", "short_axis", 12.0, "mm"),
         Fact("f8", "liver", "volume", 1500.0, "mL"),
+        Fact("f9", "n3", "presence", "searched_not_found"),
     )
     assert must_mention(load_template("ct-chest"), Facts(subjects, facts, "CT")) == ("f2", "f3", "f4", "f7")
 
