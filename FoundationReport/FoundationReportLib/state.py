@@ -275,15 +275,21 @@ def _require_signed(report: Report, what: str) -> None:
 
 
 def _cleaned(text: str) -> str:
-    """One line, without control characters. Raises StateError if nothing is left."""
-    cleaned = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    """See `_one_line`. Raises StateError if nothing is left."""
+    cleaned = _one_line(text)
     if not cleaned:
         raise StateError("The text is empty; write a sentence, or remove the statement.")
     return cleaned
 
 
 def _name(name: str, what: str) -> str:
-    cleaned = " ".join("".join(c if c.isprintable() else " " for c in name).split())
+    """See `_one_line`. Raises StateError if nothing is left."""
+    cleaned = _one_line(name)
     if not cleaned:
         raise StateError(f"No name is given; say {what}.")
     return cleaned
+
+
+def _one_line(text: str) -> str:
+    """Without control characters, line ends and spaces too many."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
