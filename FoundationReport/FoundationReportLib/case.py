@@ -237,9 +237,7 @@ def drafted_statements(folder: str | os.PathLike[str]) -> Report:
         for name, change in entry.changes.get("statements", {}).items():
             if change["before"] is None and change["after"].get("origin") != "human":
                 first.setdefault(name, change["after"])
-    sections = {section["key"]: section for section in to_json_data(report.sections)}
     data = to_json_data(replace(report, statements=(), addenda=(), signatures=(), omitted=(), left_out=()))
-    data["sections"] = list(sections.values())
     return report_from_data({**data, "state": "draft", "statements": list(first.values())}, os.fspath(path))
 
 
