@@ -39,7 +39,7 @@ class ReportFile:
 
 @dataclass(frozen=True)
 class Disk:
-    """What a case folder holds. At most one of `finish`, `drop` and a tail in the log is set by an interrupted step.
+    """What a case folder holds. An interrupted step sets `finish` or `drop`; a tail of the log comes with `drop`.
 
     Attributes:
         current: report.json.
