@@ -27,7 +27,6 @@ _SPELLING = (
     ("metre", "meter"),
     ("grey", "gray"),
     ("centre", "center"),
-    ("ischaem", "ischem"),
     ("caec", "cec"),
     ("coeliac", "celiac"),
     ("analyse", "analyze"),
@@ -69,8 +68,6 @@ class Finding:
     name: str
     parents: tuple[str, ...] = ()
     generic: bool = False
-    diagnosis: bool = False
-    acute: bool = False
     at: tuple[str, ...] = ()
 
 
@@ -225,10 +222,9 @@ def _add_places(lex: Lexicon, data: dict[str, Any]) -> None:
         for n in range(1, last + 1):
             lex.places[f"{letter}{n}"] = Place(f"{letter}{n}", (f"{region} spine",), "vertebra")
     for short, (name, side) in data["abbreviations"].items():
-        if name:
-            lex.exact.setdefault(short, []).append(Entry("SITE", (name, side)))
-            if len(short) == 3 and side:
-                lex.exact.setdefault(short.lower(), []).append(Entry("SITE", (name, side)))
+        lex.exact.setdefault(short, []).append(Entry("SITE", (name, side)))
+        if len(short) == 3 and side:
+            lex.exact.setdefault(short.lower(), []).append(Entry("SITE", (name, side)))
 
 
 def _add_findings(lex: Lexicon, data: dict[str, Any]) -> None:
@@ -239,8 +235,6 @@ def _add_findings(lex: Lexicon, data: dict[str, Any]) -> None:
                 name,
                 tuple(item.get("isa", ())),
                 bool(item.get("generic")),
-                bool(item.get("diagnosis")),
-                bool(item.get("acute")),
                 tuple(item.get("at", ())),
             )
         word = FindingWord(
@@ -303,8 +297,7 @@ def _add_phrases(lex: Lexicon, data: dict[str, Any]) -> None:
     for word, n in data["counts"].items():
         lex.add([word], Entry("COUNT", ("=", n, word in data["strict_one"])))
     for word, n in data["vague_counts"].items():
-        if n:
-            lex.add([word], Entry("COUNT", (">=", n, True)))
+        lex.add([word], Entry("COUNT", (">=", n, True)))
     for word, factor in data["factor"].items():
         lex.add([word], Entry("FACTOR", factor))
     for text, value in data["category_exact"].items():

@@ -22,6 +22,16 @@ def test_places_and_findings_refer_to_places_and_findings_that_exist() -> None:
         assert set(item.get("makes", ())) <= set(lex.places), name
 
 
+def test_no_word_has_a_reading_that_another_always_hides() -> None:
+    lex = lexicon()
+    rank = {kind: n for n, kind in enumerate(load_data("phrases")["priority"])}
+    own = {lex.key(name) for name in (*lex.places, *lex.findings)}  # a name is always added, beside what else it means
+    for key, entries in lex.phrases.items():
+        first = min(entries, key=lambda entry: rank[entry.kind])
+        for entry in entries:  # that a word presupposes a technique is said beside what it means
+            assert entry is first or entry.kind == "TERM" or (entry.kind in ("SITE", "FIND") and key in own), key
+
+
 def test_nothing_is_part_of_what_excludes_it() -> None:
     lex = lexicon()
     for name in lex.places:
