@@ -105,14 +105,6 @@ def measures(text: str, taken: list[tuple[int, int]]) -> list[Mention]:
                 units.append(match[f"u{n}"])
         unit = next((u for u in reversed(units) if u), None)
         sign = match["sign"]
-        if (
-            sign in ("-", "\u2212", "\u2013")
-            and len(values) == 1
-            and (unit or "").lower() != "%"
-            and unit
-            and "hu" not in unit.lower()
-        ):
-            pass  # "-4 mm" as a change keeps its sign too
         if sign in ("-", "\u2212", "\u2013"):
             values[0] = -values[0]
         found.append(_measure_mention(tuple(values), unit, sign is not None, decimals, start, end, text, units))

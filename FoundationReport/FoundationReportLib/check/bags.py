@@ -55,7 +55,7 @@ class Bagger:
             self._finding(bag, state, mention)
         elif kind == "SITE":
             bag.lies |= bag.located
-            self._site(state, value, mention)
+            self._site(state, value)
         elif kind == "SIDE":
             head = next((m.kind for m in row[n + 1 :] if m.kind in ("FIND", "SITE")), "")
             if mention.text.lower() == "both" and not any(m.kind in ("FIND", "SITE") for m in row):
@@ -122,26 +122,26 @@ class Bagger:
         elif kind == "COMPARATIVE":
             bag.compared, bag.quantity = value.split()
         elif kind == "RELATION":
-            self._leave_relation(bag, state)
+            self._place(bag, state)
             state.relation = value
         elif kind == "THAN":
             if mention.text.lower().startswith("exceed") and following is not None and following.kind == "MEASURE":
                 state.cmp = ">"
                 return
-            self._leave_relation(bag, state)
+            self._place(bag, state)
             state.than = True
         elif kind == "CMP":
             words = mention.text.lower().split()
             if words[-1] == "than" and words[0] in _COMPARED and (following is None or following.kind != "MEASURE"):
                 bag.compared = _COMPARED[words[0]]
-                self._leave_relation(bag, state)
+                self._place(bag, state)
                 state.than = True
             else:
                 state.cmp = value
         elif kind == "UPTO":
             state.cmp = "max"
         elif kind in ("PRIOR", "COMPARE") and bag.density and following is not None and following.kind == "SITE":
-            self._leave_relation(bag, state)
+            self._place(bag, state)
             state.than = True  # "hypodense compared with the spleen"
         elif kind == "PRIOR":
             before = next((m for m in reversed(row[:n]) if m.kind not in ("NEUTRAL", "SKIP", "DET")), None)
@@ -184,7 +184,7 @@ class Bagger:
             bag.located = True
             if bag.sole is not None:  # of which place it is the only one, is said before the verb
                 side = state.sides[0][0] if len(state.sides) == 1 else ""
-                bag.sole = Site(tuple(node for nodes, _, _ in state.sites for node in nodes), side)
+                bag.sole = Site(tuple(node for nodes, _ in state.sites for node in nodes), side)
         elif kind == "NEUTRAL" and mention.text.lower().startswith(("rang", "vary", "varies")):
             state.range = True
         if kind not in ("NEUTRAL", "DET", "SKIP", "NOT"):
@@ -219,7 +219,7 @@ class Bagger:
         word = mention.value
         if state.than:
             bag.than_finding = word.concept
-            state.sites += [((place,), "", mention.start) for place in word.makes]
+            state.sites += [((place,), "") for place in word.makes]
             return
         if not bag.finding or self.lex.finding_isa(word.concept, bag.finding) or bag.finding in ("lymph node",):
             old = bag.finding
@@ -236,12 +236,12 @@ class Bagger:
             if place not in _LININGS and any(self.lex.disjoint(n, place) for s in state.sites for n in s[0]):
                 continue  # "fatty infiltration of the pancreas": what is said outweighs what the word implies
             state.sites = [s for s in state.sites if not any(self.lex.disjoint(n, place) for n in s[0])]
-            state.sites.append(((place,), "", mention.start))
+            state.sites.append(((place,), ""))
             state.made.append(place)
         if state.neg or state.take_not():  # "is not fractured"
             bag.negated = True
 
-    def _site(self, state: _State, value: Any, mention: Mention) -> None:
+    def _site(self, state: _State, value: Any) -> None:
         nodes, side = value
         several = isinstance(nodes, tuple)
         if not several and any(self.lex.disjoint(nodes, n) for n in state.made):
@@ -252,8 +252,7 @@ class Bagger:
         if several and len(nodes) > 1:
             state.alternatives = [(n,) for n in nodes]
         else:
-            state.sites.append((nodes if several else (nodes,), side, mention.start))
-        state.site_plural |= mention.plural
+            state.sites.append((nodes if several else (nodes,), side))
 
     def _late_quantity(self, bag: Claim, quantity: str) -> None:
         """ "14 mm in short axis": the name of the quantity may follow its number."""
@@ -338,9 +337,6 @@ class Bagger:
             }[value]
         bag.changes.append(value)
 
-    def _leave_relation(self, bag: Claim, state: _State) -> None:
-        self._place(bag, state)
-
     def _place(self, bag: Claim, state: _State) -> None:
         """What sites and sides were gathered become the claim's places, or the object of a relation."""
         sites = self._sites(state)
@@ -369,7 +365,7 @@ class Bagger:
         self.ordered = ordered or self.ordered
         nodes: list[str] = []
         own = ""
-        for names, fixed, _ in state.sites:
+        for names, fixed in state.sites:
             nodes += [n for n in names if n not in nodes]
             own = own or fixed
         side = side or own
@@ -419,11 +415,10 @@ class Bagger:
 class _State:
     """What a chunk has said so far and not yet placed."""
 
-    sites: list[tuple[tuple[str, ...], str, int]] = field(default_factory=list)
+    sites: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
     alternatives: list[tuple[str, ...]] = field(default_factory=list)
     sides: list[tuple[str, str]] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
-    site_plural: bool = False
     quantity: str = ""
     cmp: str = ""
     relation: str = ""

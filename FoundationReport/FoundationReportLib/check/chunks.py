@@ -13,9 +13,6 @@ class Chunk:
     link: str
     mentions: list[Mention] = field(default_factory=list)
 
-    def all(self, kind: str) -> list[Mention]:
-        return [m for m in self.mentions if m.kind == kind]
-
     def has(self, *kinds: str) -> bool:
         return any(m.kind in kinds for m in self.mentions)
 

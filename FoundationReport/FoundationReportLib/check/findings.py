@@ -106,9 +106,8 @@ def some_of(world: World, claim: Claim) -> Judged:
 
 
 def count_total(world: World, claim: Claim, things: list[Thing]) -> Outcome:
-    site = replace(claim.sites[0], side="both" if claim.sites[0].side == "both" else claim.sites[0].side)
     if claim.sites[0].side == "both" and len(claim.sites) == 1:
-        return count_things(world, claim, replace(site, side=""), things)
+        return count_things(world, claim, replace(claim.sites[0], side=""), things)
     return compare_counts(len(things), claim.count, None, things)
 
 

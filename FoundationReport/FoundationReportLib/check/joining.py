@@ -268,8 +268,6 @@ class Builder:
                 child.ordered_sides = last.ordered_sides
             self._start(child)
             return
-        if bag.negated and (bag.changes or bag.values) and last.finding:
-            pass
         for claim in self.group:
             _absorb(claim, bag)
 

@@ -143,7 +143,7 @@ _OWN_QUANTITIES = {"mtv", "tlg", "doubling_time"}
 
 
 def _no_others(world: World) -> Outcome:
-    if all(world._accounted(c) for c in world.counts):
+    if all(world.accounted(c) for c in world.counts):
         return supported("All that was counted is among the facts.", *(c.fact for c in world.counts))
     return unverifiable("Whether there are others is not known.")
 

@@ -29,7 +29,6 @@ class Measure:
     signed: bool = False
     decimals: int = 0
     factor: float = 1.0
-    ordinal: bool = False
 
 
 @dataclass(frozen=True)

@@ -50,10 +50,6 @@ class Thing:
         fact = self.get(quantity, of)
         return float(fact.value) if fact is not None and numeric(fact) else None
 
-    def first(self) -> tuple[str, ...]:
-        """The fact to name when none decided."""
-        return tuple(f.id for f in self.facts[:1])
-
 
 @dataclass(frozen=True)
 class Search:
@@ -182,7 +178,7 @@ class World:
                 continue
             if not nodes and self._anywhere(finding) and not self._whole(search.organ):
                 continue  # looked for in one organ: that says nothing of the others
-            if search.found and not self._accounted(search):
+            if search.found and not self.accounted(search):
                 continue
             side = search.organ.side
             if side in ("", "both"):
@@ -214,7 +210,7 @@ class World:
         form = {"lesion", "nodule", "mass"}
         return a == b or (a in form and b in form)
 
-    def _accounted(self, search: Search) -> bool:
+    def accounted(self, search: Search) -> bool:
         """Whether all that were counted are among the things."""
         site = Site(search.organ.nodes, search.organ.side)
         known = [
