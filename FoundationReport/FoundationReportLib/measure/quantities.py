@@ -262,8 +262,8 @@ def converted(value: float, unit: str, to: str) -> float | None:
 def rounded(value: float, decimals: int | None) -> str:
     """The number as a report prints it, with so many decimals; None: the fewer the larger it is.
 
-    These are none from 100 on, one from 1 on, two from 0.1 on, else three. Half is rounded away from zero, as people do,
-    and a zero has no sign.
+    These are none from 100 on, one from 1 on, two from 0.1 on, else three. Half is rounded away from zero, as people
+    do, and a zero has no sign.
     """
     if decimals is None:
         size = abs(value)
