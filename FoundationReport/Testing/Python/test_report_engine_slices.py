@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from FoundationReportLib.engines import budget, prompts, slices
 from FoundationReportLib.engines.catalogue import engine_card
+from FoundationReportLib.engines.narrative import masks_on
 from FoundationReportLib.errors import EngineError
 from FoundationReportLib.model import ClinicalContext, Fact, Facts, Kind, Origin, Section, Statement, Subject
+from FoundationSegLib.segmentation_io import SegmentationFile, SegmentRecord
 from FoundationSegLib.volume import Volume
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -114,13 +116,26 @@ def test_key_slices_begin_with_the_largest_section_of_every_segment() -> None:
 
 
 def test_slices_of_a_sagittal_volume_are_counted_along_another_axis() -> None:
-    volume, told = marked((2, 1, 0), (-1, 1, 1)), []  # i runs to the feet, k to the left
+    volume, told = marked((2, 1, 0), (1, 1, 1)), []  # i runs to the head, k to the left
     mask = np.zeros(volume.shape, bool)
     mask[1:3, 1:3, 4] = True
     shown = slices.show(volume, "MR", [mask], 2, "grey", told.append)
-    assert shown.along == "i" and 4 in shown.indices and told == [0, 0.5]
+    assert shown.along == "i" and shown.indices == (4, 0) and told == [0, 0.5]
     assert [picture.shape for picture in shown.pictures] == [(10, 10, 3)] * 2
     assert slices.show(marked((0, 1, 2), (1, 1, -1)), "MR", [], 2, "grey", told.append).along == "k"
+
+
+def test_segments_of_a_file_that_is_cropped_lie_where_they_were_drawn() -> None:
+    volume = marked((0, 1, 2), (1, 1, -1))
+    whole = np.zeros(volume.shape, bool)
+    whole[2:4, 1:3, 1:4] = True
+    cropped = volume.ijk_to_ras.copy()
+    cropped[:3, 3] += volume.ijk_to_ras[:3, :3] @ (1, 1, 2)  # begins at i, j, k
+    record = SegmentRecord("Tumour", whole[2:5, 1:4, 1:])
+    file = SegmentationFile(cropped, record.mask.shape, [record])
+    (found,) = masks_on(volume, file)
+    assert (found == whole).all()
+    assert masks_on(volume, None) == masks_on(volume, [record]) == ()
 
 
 # --- Budget ----------------------------------------------------------------------------------------------------------
@@ -142,6 +157,8 @@ def test_the_estimate_for_medgemma_is_of_the_known_size() -> None:
     blind = SimpleNamespace(**{**vars(GEMMA), "vision_config": None})
     only_cache = SimpleNamespace(**{**vars(blind), "text_config": text})
     assert 85 * budget.bytes_per_slice(only_cache, 2) == pytest.approx(3.22e9, rel=0.02)
+    two_more = budget.bytes_per_slice(GEMMA, 2, caches=3) - budget.bytes_per_slice(GEMMA, 2)
+    assert two_more == 2 * budget.bytes_per_slice(only_cache, 2)
     seen = 85 * (budget.bytes_per_slice(GEMMA, 2) - budget.bytes_per_slice(blind, 2))
     assert seen == pytest.approx(2 * 3.0e9 + 0.41e9, rel=0.02)  # into the encoder's widest layer and out of it
 
@@ -150,6 +167,8 @@ def test_slices_follow_the_free_memory() -> None:
     per_slice = budget.bytes_per_slice(GEMMA, 2)
     steps = [budget.slices_that_fit(round(gb * 1e9), per_slice, 85) for gb in (1, 2, 3.5, 6, 10, 40)]
     assert steps == sorted(steps) and steps[0] <= 4 and steps[-1] == 85 and set(steps) <= set(budget.STEPS)
+    exactly = 4 * per_slice + 512 * 2**20  # so much stays free
+    assert [budget.slices_that_fit(free, per_slice, 85) for free in (exactly, exactly - 1)] == [4, 2]
     assert budget.slices_that_fit(None, per_slice, 85) == 16
     assert budget.slices_that_fit(40 * 10**9, per_slice, 85, room=6) == 6
     with pytest.raises(EngineError, match="one slice needs"):
