@@ -40,7 +40,7 @@ def suggest(job: SuggestJob, listener: Listener) -> Result:
     from FoundationSegLib.hub.weights import Ask
 
     from .calibration import load_calibrations
-    from .engines import load_zero_shot
+    from .engines import Watch, load_zero_shot
     from .suggest import Finding, accept
 
     data = read_json(job.findings, EngineError)
@@ -52,11 +52,14 @@ def suggest(job: SuggestJob, listener: Listener) -> Result:
     if unknown := sorted(set(job.take) - {finding.name for finding in findings}):
         raise EngineError(f'{job.findings} has no finding "{unknown[0]}"; take one of those it has.')
     calibrations = load_calibrations(job.calibrations) if job.calibrations is not None else None
-    model = load_zero_shot(job.model, job.device, Ask(listener.consent, listener.weights(job.model)))
+    progress = listener.weights(job.model)
+    model = load_zero_shot(job.model, job.device, Ask(listener.consent, progress, listener.cancel))
     with Case.open(job.case) as case:
         volume, masks = open_study(job.study, job.reading, case.report, listener)
         listener.say(f"Asking {job.model} ...")
-        found = model.suggest(volume, findings, calibrations, masks, most_slices=job.slices)
+        found = model.suggest(
+            volume, findings, calibrations, masks, Watch(listener.cancel, progress=progress), job.slices
+        )
         report = case.report
         for item in found:
             if item.finding in job.take:

@@ -23,7 +23,7 @@ from .calibration import Calibration, sigmoid
 from .engines import loading, slices
 from .engines.base import BoolArray, Watch
 from .errors import EngineError, StateError
-from .model import ModelInfo, Origin, Report, Section, State, Statement
+from .model import ModelInfo, Origin, Report, Section, State, Statement, sha256
 from .signatures import OPEN
 
 FloatArray = npt.NDArray[np.float64]
@@ -112,19 +112,7 @@ class ZeroShot:
     def _load(self) -> None:
         if self._model is not None:
             return
-        from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
-
-        loading.require_packages(f"The model {self.card.name}")
-        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        folder = self.snapshot.folder
-        self.device = loading.device_for(self._asked)
-        try:
-            with loading.quiet():
-                model = AutoModel.from_pretrained(folder, use_safetensors=True, **options).to(self.device).eval()
-                self._prepare = AutoImageProcessor.from_pretrained(folder, backend="pil", **options)
-                self._tokens = AutoTokenizer.from_pretrained(folder, **options)
-        except Exception as error:
-            raise loading.unreadable(self.card.name, error) from error
+        model, self._prepare, self._tokens, self.device = _loaded(self.card, self.snapshot, self._asked, texts=True)
         if not (hasattr(model, "get_image_features") and hasattr(model, "get_text_features")):
             raise EngineError(f"The model {self.card.name} does not compare pictures with text; choose another one.")
         self._model = model
@@ -155,11 +143,9 @@ class ZeroShot:
         return np.asarray(sigmoid(scale * (pictures @ with_it - pictures @ without)))
 
     def _info(self, shown: slices.Shown, findings: Sequence[Finding]) -> ModelInfo:
-        from .model import sha256
-
         return ModelInfo(
             id="",
-            engine="hf-zero-shot",
+            engine=self.card.family,
             model=self.card.weights.get("repo", self.card.name),
             revision=self.snapshot.commit,
             licence=self.card.licence,
@@ -184,17 +170,7 @@ class Features:
         watch = watch or Watch()
         shown = _shown(self.card, volume, masks, None, watch)
         if self._model is None:
-            from transformers import AutoImageProcessor, AutoModel
-
-            options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-            self.device = loading.device_for(self._asked)
-            try:
-                with loading.quiet():
-                    model = AutoModel.from_pretrained(self.snapshot.folder, use_safetensors=True, **options)
-                    self._prepare = AutoImageProcessor.from_pretrained(self.snapshot.folder, backend="pil", **options)
-            except Exception as error:
-                raise loading.unreadable(self.card.name, error) from error
-            self._model = model.to(self.device).eval()
+            self._model, self._prepare, _, self.device = _loaded(self.card, self.snapshot, self._asked)
 
         def pooled(pixel_values: Any) -> Any:
             return self._model(pixel_values=pixel_values)
@@ -239,6 +215,23 @@ def accept(report: Report, suggestion: Suggestion, section: str, by: str) -> Rep
         models=(*report.models, replace(suggestion.info, id=name)),
         next_statement=report.next_statement + 1,
     )
+
+
+def _loaded(card: ModelCard, snapshot: Snapshot, asked: str, texts: bool = False) -> tuple[Any, Any, Any, str]:
+    """Model, image processor, tokenizer (None without `texts`), device. Raises EngineError."""
+    loading.require_packages(f"The model {card.name}")
+    from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    folder, device = snapshot.folder, loading.device_for(asked)
+    try:
+        with loading.quiet():
+            model = AutoModel.from_pretrained(folder, use_safetensors=True, **options).to(device).eval()
+            prepare = AutoImageProcessor.from_pretrained(folder, backend="pil", **options)
+            tokens = AutoTokenizer.from_pretrained(folder, **options) if texts else None
+    except Exception as error:
+        raise loading.not_loaded(card.name, device, error) from error
+    return model, prepare, tokens, device
 
 
 def _keys(sections: Sequence[Section]) -> str:

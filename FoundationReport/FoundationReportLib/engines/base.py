@@ -27,7 +27,7 @@ class Watch:
     Attributes:
         cancel: looked at between stages and at every token.
         on_token: is given each piece of text as the model writes it. It is raw: only what `narrate` returns was parsed.
-        progress: told the stage ("load", "pictures", "write") and a fraction in [0, 1].
+        progress: told the stage ("load", "pictures", "write"; of suggestions "compare") and a fraction in [0, 1].
     """
 
     cancel: CancelToken | None = None

@@ -25,8 +25,6 @@ from .budget import bytes_per_slice, slices_that_fit, tokens_per_slice
 from .parse import Parsed, Rejected, parse
 from .reading import KINDS, Reader
 
-ENGINE = "hf-chat"
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -139,7 +137,7 @@ class HfChat:
             decoding["slices_along"] = shown.along
         return ModelInfo(
             id="",  # given when it enters a report
-            engine=ENGINE,
+            engine=self.card.family,
             model=self.card.weights.get("repo", self.card.name),
             revision=self.snapshot.commit,
             licence=self.card.licence,

@@ -79,9 +79,7 @@ def load(card: ModelCard, snapshot: Snapshot, device: str = "auto", quantise: st
     except EngineError:
         raise
     except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":
-            raise too_large(card.name, place) from error
-        raise unreadable(card.name, error) from error
+        raise not_loaded(card.name, place, error) from error
     # Which cache the pictures are kept in is ours to say (`reading`).
     model.generation_config.cache_implementation = None
     name = f"{place} ({torch.cuda.get_device_name(place)})" if place.startswith("cuda") else place
@@ -189,8 +187,10 @@ def device_for(asked: str) -> str:
     return asked
 
 
-def unreadable(name: str, error: Exception) -> EngineError:
+def not_loaded(name: str, device: str, error: Exception) -> EngineError:
     """The answer to files that transformers cannot make a model of; what the library said is not repeated."""
+    if type(error).__name__ == "OutOfMemoryError":
+        return too_large(name, device)
     if isinstance(error, ImportError):
         return EngineError(
             f"The model {name} needs a package that is not installed ({error.name or 'see its page'}); install it, or "
