@@ -174,13 +174,13 @@ class _Reading:
 
     def labs(self, observations: list[Resource], day: date) -> tuple[str, ...]:
         """The newest value of each test, as "Creatinine 1.4 mg/dL (reference 0.7-1.2, high; 3 days before)"."""
-        newest: dict[str, Resource] = {}
+        latest: dict[str, Resource] = {}
         for observation in sorted(observations, key=lambda o: day_of(o.get("effectiveDateTime")) or date.min):
             test = concept(observation.get("code"))
             if test and is_active(observation) and is_laboratory(observation):
-                newest[test] = observation
+                latest[test] = observation
         lines = []
-        for test, observation in newest.items():
+        for test, observation in latest.items():
             value = quantity_text(observation.get("valueQuantity")) or self.text(
                 observation.get("valueString") or concept(observation.get("valueCodeableConcept")), "Observation.value"
             )

@@ -72,11 +72,6 @@ class Redaction:
     text: str
     kinds: Counter[str]
 
-    @property
-    def record(self) -> tuple[str, ...]:
-        """Such as ("date: 2", "name: 1")."""
-        return tuple(f"{kind}: {count}" for kind, count in sorted(self.kinds.items()))
-
 
 def redact(text: str, known: Iterable[str] = ()) -> Redaction:
     """The text without identifiers. `known` are names and numbers that are known to be the person's, or staff's."""

@@ -68,9 +68,7 @@ def main() -> int:
     loaded, seconds = make(SIZES[parsed.size], parsed.device)
     weights = sum(p.numel() * p.element_size() for p in loaded.model.parameters())
     print(f"{loaded.device_name}, {loaded.precision}, weights {weights / 1e9:.2f} GB, made in {seconds:.1f} s")
-    print(
-        "slices  tokens  prepare s  first token s  next question s  ms/token  peak GB  beside weights GB  estimated GB"
-    )
+    print(HEADER)
     rows = [measure(loaded, count, parsed.tokens, parsed.repeats, weights) for count in parsed.slices]
     if parsed.out is not None:
         data = {"device": loaded.device_name, "precision": loaded.precision, "weights_bytes": weights, "rows": rows}

@@ -31,17 +31,6 @@ class Drawn:
     samples: tuple[tuple[str, bool], ...] = ()
 
 
-def answer(
-    loaded: Loaded, pictures: Sequence[Picture], texts: Sequence[str], settings: Settings, watch: Watch
-) -> Drawn:
-    """What the model answers to `texts[0]`, each picture followed by its label, and the question `texts[-1]`.
-
-    Raises EngineError (memory, or an input that it cannot take), Cancelled.
-    """
-    inputs = moved(loaded, prepared(loaded, pictures, texts))
-    return write(loaded, inputs, settings, watch)
-
-
 def write(loaded: Loaded, inputs: dict[str, Any], settings: Settings, watch: Watch, read: Any = None) -> Drawn:
     """The answer to an input. `read`: a cache with what the model has read of it already; it is not changed.
 
@@ -79,7 +68,10 @@ def _from(read: Any, times: int = 1) -> dict[str, Any]:
 
 
 def prepared(loaded: Loaded, pictures: Sequence[Picture], texts: Sequence[str]) -> dict[str, Any]:
-    """The model's input as tensors on the CPU. Raises EngineError if it cannot be made."""
+    """The model's input as tensors on the CPU: `texts[0]`, each picture and its label, the question `texts[-1]`.
+
+    Raises EngineError if it cannot be made.
+    """
     from PIL import Image
 
     head, *labels, question = texts

@@ -98,7 +98,7 @@ def _without_thinking(text: str) -> tuple[str, int]:
 
 def _candidates(text: str, cut: bool) -> tuple[list[str], bool]:
     """Sentences and lines in their order; and whether the model said that there is nothing."""
-    lines, none = [], False
+    none = False
     whole = _json(text)
     source = list(_texts(whole)) if whole is not None else text.splitlines()
     found: list[str] = []

@@ -32,6 +32,13 @@ def logits(engine: HfChat, first: int) -> torch.Tensor:
         return loaded.model(**generation.prepared(loaded, pictures(first), TEXTS)).logits[0, -1]
 
 
+def answer(engine: HfChat, texts: list[str]) -> generation.Drawn:
+    """Everything is read anew."""
+    loaded = engine._load()
+    inputs = generation.moved(loaded, generation.prepared(loaded, pictures(), texts))
+    return generation.write(loaded, inputs, engine.settings, Watch())
+
+
 def test_qwen_takes_pictures_without_its_video_processor(tmp_path: Path) -> None:
     engine = engine_of(tiny_vlm.qwen(tmp_path), max_new_tokens=12)
     loaded = engine._load()
@@ -45,8 +52,8 @@ def test_qwen_takes_pictures_without_its_video_processor(tmp_path: Path) -> None
         text.index("What is it?") < text.index("<|image_pad|>") < text.index("SLICE 1") < text.index("Which findings?")
     )
     assert not torch.equal(logits(engine, 0), logits(engine, 255)), "the text does not depend on the pictures"
-    drawn = generation.answer(loaded, pictures(), TEXTS, engine.settings, Watch())
-    assert drawn.cut and drawn == generation.answer(loaded, pictures(), TEXTS, engine.settings, Watch())
+    drawn = answer(engine, TEXTS)
+    assert drawn.cut and drawn == answer(engine, TEXTS)
 
 
 def test_qwen_s_template_has_to_have_a_place_for_every_picture(tmp_path: Path) -> None:
@@ -63,7 +70,7 @@ def test_llava_takes_several_pictures(tmp_path: Path) -> None:
     engine = engine_of(tiny_vlm.llava(tmp_path), max_new_tokens=12)
     assert generation.prepared(engine._load(), pictures(), TEXTS)["pixel_values"].shape == (3, 3, 28, 28)
     assert not torch.equal(logits(engine, 0), logits(engine, 255))
-    assert generation.answer(engine._load(), pictures(), TEXTS, engine.settings, Watch()).cut
+    assert answer(engine, TEXTS).cut
 
 
 @pytest.mark.parametrize("make", [tiny_vlm.llava, tiny_vlm.qwen, None], ids=["llava", "qwen", "gemma3"])
@@ -72,8 +79,7 @@ def test_reading_the_pictures_once_gives_the_same_answers(make: Any, tmp_path: P
     loaded, (head, *labels, _) = engine._load(), TEXTS
     reader = reading.Reader(loaded, pictures(), [head, *labels], 3, engine.settings)
     for question in ("Liver: which findings?", "Bones?", "Liver: which findings?"):
-        alone = generation.answer(loaded, pictures(), [head, *labels, question], engine.settings, Watch())
-        assert reader.answer(question, Watch()) == alone
+        assert reader.answer(question, Watch()) == answer(engine, [head, *labels, question])
     assert (reader._read is not None) == (make is not tiny_vlm.qwen)
 
 
