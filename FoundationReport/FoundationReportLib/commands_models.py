@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 from FoundationSegLib.catalogue import ModelCard
 from FoundationSegLib.cli_base import Report as Result
 from FoundationSegLib.commands import Listener
+from FoundationSegLib.commands_models import ask_of
 from FoundationSegLib.errors import Cancelled as SegCancelled
 from FoundationSegLib.errors import FoundationSegError
 from FoundationSegLib.hub import licence, snapshot
 from FoundationSegLib.hub.home import megabytes
-from FoundationSegLib.hub.weights import Ask
 
 from .engines.catalogue import engine_card, engine_cards
 from .errors import Cancelled, EngineError
@@ -26,12 +26,13 @@ _HEADER = ("name", "task", "modalities", "size", "licence", "state")
 def list_models() -> Result:
     """The models, the default first, as a table."""
     cards = engine_cards()
-    rows = [_HEADER, *(_row(card) for card in cards)]
+    data = [_data(card) for card in cards]
+    rows = [_HEADER, *(_row(card, entry["state"]) for card, entry in zip(cards, data, strict=True))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     note = 'More on one, with the terms of its licence: "foundation-report models show NAME".'
     text = "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], "", note])
-    return Result({"command": "models", "models": [_data(card) for card in cards]}, text)
+    return Result({"command": "models", "models": data}, text)
 
 
 def show(name: str) -> Result:
@@ -59,8 +60,7 @@ def show(name: str) -> Result:
 def download(name: str, listener: Listener) -> Result:
     """Brings a model's files here, once."""
     card = engine_card(name)
-    ask = Ask(listener.consent, listener.weights(name), listener.cancel)
-    found = _answer(lambda: snapshot.ensure_snapshot(card, ask))
+    found = _answer(lambda: snapshot.ensure_snapshot(card, ask_of(card, listener)))
     data = {"command": "models download", "name": name, "commit": found.commit, "path": str(found.folder)}
     return Result(data, f"{card.title} is ready: commit {found.commit}, {megabytes(found.size_bytes)}.")
 
@@ -108,17 +108,15 @@ def _answer(do: Callable[[], T]) -> T:
         raise EngineError(str(error)) from error
 
 
-def _row(card: ModelCard) -> tuple[str, ...]:
+def _row(card: ModelCard, state: str) -> tuple[str, ...]:
     size = "" if card.size_bytes is None else megabytes(card.size_bytes)
-    return (card.name, card.task, " ".join(card.modalities), size, card.licence, _state(card))
-
-
-def _state(card: ModelCard) -> str:
-    return "on this computer" if _answer(lambda: snapshot.on_disk(card)) is not None else "to be downloaded"
+    return (card.name, card.task, " ".join(card.modalities), size, card.licence, state)
 
 
 def _data(card: ModelCard) -> dict[str, Any]:
-    return {**card.data, "state": _state(card), "accepted": licence.accepted(card)}
+    here = _answer(lambda: snapshot.on_disk(card)) is not None
+    state = "on this computer" if here else "to be downloaded"
+    return {**card.data, "state": state, "accepted": licence.accepted(card)}
 
 
 def _values(values: dict[str, Any]) -> str:

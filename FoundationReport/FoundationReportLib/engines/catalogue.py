@@ -21,18 +21,17 @@ if TYPE_CHECKING:
     from .hf_chat import HfChat, Settings
 
 DEFAULT = "medgemma-1.5-4b"
-CHAT, ZERO_SHOT, FEATURES = "hf-chat", "hf-zero-shot", "hf-features"
+CHAT, ZERO_SHOT = "hf-chat", "hf-zero-shot"
 
 
-def engine_cards(family: str | None = None) -> list[ModelCard]:
-    """All cards, the default first, then by name; of one family if given. Raises EngineError for a damaged one."""
+def engine_cards() -> list[ModelCard]:
+    """All cards, the default first, then by family and name. Raises EngineError for a damaged one."""
     folder = resource_folder("Models") / "report"
     try:
         cards = [ModelCard.read(path) for path in sorted(folder.glob("*.json")) if ".schema" not in path.name]
     except FoundationSegError as error:
         raise EngineError(str(error)) from error
-    chosen = [card for card in cards if family in (None, card.family)]
-    return sorted(chosen, key=lambda card: (card.name != DEFAULT, card.family, card.name))
+    return sorted(cards, key=lambda card: (card.name != DEFAULT, card.family, card.name))
 
 
 def engine_card(name: str) -> ModelCard:
@@ -77,8 +76,9 @@ def _card_and_files(name: str, family: str, ask: Ask | None) -> tuple[ModelCard,
             return _card_of_folder(family), local_snapshot(folder, ask)
         card = engine_card(name)
         if card.family != family:
-            does = "writes no text; use it for suggestions" if family == CHAT else "gives no scores"
-            raise EngineError(f"{card.title} {does}, or choose another model.")
+            does = "writes no text" if family == CHAT else "gives no scores"
+            use = "use it for suggestions, or " if card.family == ZERO_SHOT else ""
+            raise EngineError(f"{card.title} {does}; {use}choose another model.")
         require_packages(f"The model {card.name}")
         return card, ensure_snapshot(card, ask)
     except SegCancelled as error:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from FoundationReportLib.engines import load_engine, with_narrative
+from FoundationReportLib.engines import load_engine, load_zero_shot, with_narrative
 from FoundationReportLib.engines.catalogue import engine_card, engine_cards
 from FoundationReportLib.engines.hf_chat import Settings
 from FoundationReportLib.errors import Cancelled, EngineError
@@ -210,8 +210,12 @@ def test_shipped_cards_keep_to_their_schema_and_leave_the_segmentation_models_al
         assert licence.statement(card).startswith(f"{card.title}: licence")
     jsonschema.validate(CARD, schema)
     assert not {card.name for card in cards} & {card.name for card in model_cards()}
-    with pytest.raises(EngineError, match="writes no text"):
+    with pytest.raises(EngineError, match="writes no text; choose another model"):
         load_engine("rad-dino")
+    with pytest.raises(EngineError, match="writes no text; use it for suggestions"):
+        load_engine("medsiglip")
+    with pytest.raises(EngineError, match="gives no scores; choose another model"):
+        load_zero_shot("medgemma-4b")
 
 
 # --- The command -----------------------------------------------------------------------------------------------------
