@@ -235,9 +235,13 @@ def test_an_oncology_draft_chooses_targets_and_says_so(run: Runner, files: tuple
 
 
 def test_no_path_and_no_header_text_enters_a_case(run: Runner, files: tuple[Path, Path], tmp_path: Path) -> None:
-    run(*draft_arguments(files, tmp_path / "case"))
+    image = sitk.ReadImage(str(files[0]))
+    image.SetMetaData("PatientName", "DOE^JANE")
+    sitk.WriteImage(image, str(tmp_path / "jane.nrrd"))
+    assert run(*draft_arguments((tmp_path / "jane.nrrd", files[1]), tmp_path / "case")).status == 0
     for path in (tmp_path / "case").iterdir():
-        assert str(tmp_path) not in path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
+        assert not [word for word in (str(tmp_path), str(files[1].parent), "DOE^JANE", "jane") if word in text]
 
 
 @pytest.mark.parametrize(
